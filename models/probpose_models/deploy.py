@@ -1,0 +1,35 @@
+"""The network as it is deployed: uint8 pixels in, probabilities out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+"""ImageNet statistics of RGB values in [0, 1], the normalisation of the backbone weights."""
+OUTPUT_NAMES = ("logits", "presence", "visibility", "quality")
+
+
+class Deployable(nn.Module):
+    """Wrap a network so that a file needs no preprocessing beyond the crop.
+
+    Input (N, H, W, 3) uint8 RGB; output the tuple named by `OUTPUT_NAMES`: logits (N, K, h, w) and three (N, K)
+    tensors of probabilities in [0, 1].
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        mean, std = torch.tensor(IMAGE_MEAN), torch.tensor(IMAGE_STD)
+        # (x / 255 - mean) / std as one multiplication and one addition.
+        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
+        self.register_buffer("offset", (-mean / std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x = image.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.offset
+        out = self.model(x)
+        return out.logits, out.presence.sigmoid(), out.visibility.sigmoid(), out.quality.sigmoid()

@@ -1,0 +1,182 @@
+"""What a training run is: sources, augmentation, losses, schedule. Frozen, checked, saved into every checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from probpose_edge.exceptions import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """One training set.
+
+    Attributes
+    ----------
+    annotations: COCO keypoint JSON, or ``"synth"`` for people drawn on the fly.
+    images: folder of its pictures; an image entry with a ``shard`` number may also lie in ``images-<shard>.tar``
+        of that folder. Empty for ``"synth"``.
+    share: relative share of the training samples drawn from this set.
+    visibility_labelled: False if the set never tells occluded from visible (v is only 0 or 2); its visibility labels
+        are masked then.
+    """
+
+    annotations: str
+    images: str = ""
+    share: float = 1.0
+    visibility_labelled: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.share > 0:
+            raise InputError(f"A data source's share must be positive, got {self.share}. Leave the source out instead.")
+        if self.annotations != "synth" and not self.images:
+            raise InputError(f"The source {self.annotations} needs its image folder. Write annotations.json:images/.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Ranges of the augmentation; probabilities in [0, 1].
+
+    Attributes
+    ----------
+    flip, half_body, rotate, crop, colour, blur: probability of each step.
+    scale: factors on the window size, log-uniform. shift: largest shift as a share of the window.
+    rotation_deg: largest rotation. crop_keep: range of the kept share of the box's width and height.
+    """
+
+    flip: float = 0.5
+    half_body: float = 0.2
+    rotate: float = 0.6
+    rotation_deg: float = 40.0
+    scale: tuple[float, float] = (0.7, 1.4)
+    shift: float = 0.12
+    crop: float = 0.4
+    crop_keep: tuple[float, float] = (0.35, 0.95)
+    colour: float = 0.8
+    blur: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "half_body", "rotate", "crop", "colour", "blur"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"augment.{name} is a probability in [0, 1], got {getattr(self, name)}.")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise InputError(f"augment.scale must be 0 < low <= high, got {self.scale}.")
+        if not 0 < self.crop_keep[0] <= self.crop_keep[1] <= 1:
+            raise InputError(f"augment.crop_keep must be 0 < low <= high <= 1, got {self.crop_keep}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the loss terms.
+
+    Attributes
+    ----------
+    oks: dense OKS loss (ProbPose, eq. 3-4). smoothing: its share alpha of the Sobel term.
+    alignment: sparsemax loss towards the normalised OKS map; its gradient does not vanish where sparsemax is zero.
+    presence, visibility, quality: weights of the scalar heads.
+    """
+
+    oks: float = 1.0
+    smoothing: float = 0.05
+    alignment: float = 1.0
+    presence: float = 0.15
+    visibility: float = 0.05
+    quality: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A run. `samples` counts training crops over the whole run; an epoch is only an interval of reporting."""
+
+    sources: tuple[DataSource, ...]
+    val_annotations: str = ""
+    val_images: str = ""
+    model: str = "probpose-m"
+    backbone_weights: str = ""
+    init_from: str = ""
+    samples: int = 100_000
+    samples_per_epoch: int = 4_000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    backbone_rate: float = 0.5
+    warmup_steps: int = 200
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    ema_decay: float = 0.998
+    device: str = "auto"
+    bf16: str = "auto"
+    workers: int = 0
+    seed: int = 0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise InputError("Training needs at least one data source. Pass --data annotations.json:images/.")
+        for name in ("samples", "samples_per_epoch", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.batch_size < 2:
+            raise InputError("batch_size must be at least 2, because batch normalisation needs two samples.")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be positive, got {self.learning_rate}.")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"device must be auto, cpu or cuda, got {self.device!r}.")
+        if self.bf16 not in ("auto", "on", "off"):
+            raise InputError(f"bf16 must be auto, on or off, got {self.bf16!r}.")
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return max(1, self.samples // self.batch_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps between two reports."""
+        return max(1, min(self.samples, self.samples_per_epoch) // self.batch_size)
+
+    def to_json(self) -> str:
+        """JSON document that `from_json` reads back."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainConfig:
+        """Read a document made by `to_json`; unknown keys are refused."""
+        data = json.loads(text)
+        data["sources"] = tuple(_build(DataSource, source) for source in data["sources"])
+        data["augment"] = _build(AugmentConfig, data.get("augment", {}))
+        data["loss"] = _build(LossConfig, data.get("loss", {}))
+        return _build(cls, data)
+
+
+def _build(cls: Any, data: dict[str, Any]) -> Any:
+    known = {f.name for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(data) - known):
+        raise InputError(f"{cls.__name__} has no settings {unknown}. Known: {', '.join(sorted(known))}.")
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+
+
+def parse_source(text: str) -> DataSource:
+    """``annotations.json:images/[:share[:no-visibility]]`` or ``synth[:share]`` as given on the command line."""
+    parts = text.split(":")
+    try:
+        if parts[0] == "synth":
+            return DataSource(annotations="synth", share=float(parts[1]) if len(parts) > 1 else 1.0)
+        if len(parts) < 2 or len(parts) > 4 or (len(parts) == 4 and parts[3] != "no-visibility"):
+            raise ValueError("wrong number of parts")
+        return DataSource(
+            annotations=str(Path(parts[0])),
+            images=str(Path(parts[1])),
+            share=float(parts[2]) if len(parts) > 2 else 1.0,
+            visibility_labelled=len(parts) < 4,
+        )
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"A data source is annotations.json:images/[:share[:no-visibility]] or synth[:share], got {text!r}."
+        ) from error

@@ -1,0 +1,165 @@
+"""Losses of ProbPose (CVPR 2025, section 3) on the sparsemax map and the scalar heads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from probpose_train.config import LossConfig
+
+
+class Targets(NamedTuple):
+    """Truth for N crops and K keypoints.
+
+    Attributes
+    ----------
+    points_cell: (N, K, 2) float32, x and y in heatmap cells.
+    map_mask: (N, K) bool, the place is known and inside the activation window.
+    presence, presence_mask: (N, K) float32 and bool, inside the window or not, and whether that is known.
+    visibility, visibility_mask: (N, K) float32 and bool.
+    area_cell: (N,) float32, area of the person in square cells, for the true OKS.
+    """
+
+    points_cell: Tensor
+    map_mask: Tensor
+    presence: Tensor
+    presence_mask: Tensor
+    visibility: Tensor
+    visibility_mask: Tensor
+    area_cell: Tensor
+
+
+def sparsemax(logits: Tensor) -> Tensor:
+    """Euclidean projection of the last axis on the simplex (Martins and Astudillo, ICML 2016, algorithm 1).
+
+    (…, C) any float → (…, C) float32, differentiable: the gradient is that of the projection.
+    """
+    z = logits.float()
+    ordered, _ = torch.sort(z.detach(), dim=-1, descending=True)
+    ordered = ordered.double()
+    cumulated = ordered.cumsum(-1) - 1
+    ranks = torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=torch.float64)
+    support = (ranks * ordered > cumulated).sum(-1, keepdim=True)
+    threshold = (cumulated.gather(-1, support - 1) / support).float()
+    inside = z.detach() > threshold
+    # Differentiable form: on the support p = z - (sum of z over the support - 1) / size of the support.
+    count = inside.sum(-1, keepdim=True).clamp_min(1)
+    mean = (z * inside).sum(-1, keepdim=True) / count
+    return (z - mean + 1 / count).clamp_min(0) * inside
+
+
+def oks_maps(points_cell: Tensor, variances: Tensor, heatmap_wh: tuple[int, int]) -> Tensor:
+    """OKS of every cell against the true place: ``exp(-d² / (2 s_k))``, d in cells.
+
+    points_cell (N, K, 2), variances s (K,) in square cells → (N, K, H, W) float32 in (0, 1].
+    """
+    width, height = heatmap_wh
+    xs = torch.arange(width, device=points_cell.device, dtype=torch.float32)
+    ys = torch.arange(height, device=points_cell.device, dtype=torch.float32)
+    double = (2 * variances).view(1, -1, 1)
+    along_x = torch.exp(-((xs - points_cell[..., :1]) ** 2) / double)
+    along_y = torch.exp(-((ys - points_cell[..., 1:]) ** 2) / double)
+    return along_y[..., :, None] * along_x[..., None, :]
+
+
+def dense_oks_loss(maps: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    """Expected risk per cell plus squared Sobel gradient (ProbPose, eq. 3 and 4).
+
+    maps, target (N, K, H, W) → (N, K, H, W); `smoothing` is alpha.
+    """
+    n, k, height, width = maps.shape
+    flat = F.pad(maps.reshape(n * k, 1, height, width), (1, 1, 1, 1), mode="replicate")
+    # Sobel is separable: smoothing (1, 2, 1) one way, difference (-1, 0, 1) the other.
+    smooth_y = flat[..., :-2, :] + 2 * flat[..., 1:-1, :] + flat[..., 2:, :]
+    smooth_x = flat[..., :, :-2] + 2 * flat[..., :, 1:-1] + flat[..., :, 2:]
+    gradient = (smooth_y[..., 2:] - smooth_y[..., :-2]) ** 2 + (smooth_x[..., 2:, :] - smooth_x[..., :-2, :]) ** 2
+    return (1 - smoothing) * (1 - target) * maps + smoothing * gradient.view(n, k, height, width)
+
+
+def alignment_loss(scaled_logits: Tensor, maps: Tensor, target: Tensor) -> Tensor:
+    """Sparsemax loss (Martins and Astudillo 2016, eq. 15, for soft targets: Blondel et al. 2020) per map.
+
+    Its gradient with respect to the scaled logits is ``maps - target``: it pulls probability to the true place also
+    where sparsemax is exactly zero and the expected risk has no gradient. Arguments (N, K, C) flattened → (N, K).
+    """
+    p, y = maps.detach(), target
+    linear = ((p - y) * scaled_logits).sum(-1)
+    return linear - 0.5 * (p * p).sum(-1) + 0.5 * (y * y).sum(-1)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp_min(1)
+
+
+def balanced_bce(logits: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy in which both classes weigh the same within the batch; the mean of a class that occurs
+    alone is used as it is."""
+    loss = F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
+    terms, classes = logits.new_zeros((), dtype=torch.float32), 0
+    for value in (0.0, 1.0):
+        members = mask & (truth == value)
+        if bool(members.any()):
+            terms, classes = terms + _masked_mean(loss, members), classes + 1
+    return terms / max(classes, 1)
+
+
+def decode_points(maps: Tensor, kernel_x: Tensor, kernel_y: Tensor) -> Tensor:
+    """Cell of the largest expected OKS, (N, K, H, W) → (N, K, 2), without refinement.
+
+    kernel_x (K, W, W) and kernel_y (K, H, H) are the separable factors of the expected-OKS convolution.
+    """
+    expected = kernel_y @ maps @ kernel_x.transpose(1, 2)
+    best = expected.flatten(2).argmax(-1)
+    width = maps.shape[-1]
+    return torch.stack((best % width, best // width), dim=-1).float()
+
+
+def keypoint_oks(points: Tensor, truth: Tensor, sigmas: Tensor, area: Tensor) -> Tensor:
+    """OKS of single keypoints (COCO): ``exp(-d² / (2 (2σ)² area))``; (N, K, 2), (N, K, 2), (K,), (N,) → (N, K)."""
+    distance2 = ((points - truth) ** 2).sum(-1)
+    return torch.exp(-distance2 / (2 * (2 * sigmas) ** 2 * area[:, None].clamp_min(1.0)))
+
+
+class LossKernels(NamedTuple):
+    """Constants of the losses for one model: sigmas (K,), variances (K,) in square cells, decode kernels."""
+
+    sigmas: Tensor
+    variances: Tensor
+    kernel_x: Tensor
+    kernel_y: Tensor
+
+
+def compute_losses(
+    outputs: tuple[Tensor, Tensor, Tensor, Tensor],
+    targets: Targets,
+    kernels: LossKernels,
+    temperature: float,
+    config: LossConfig,
+) -> dict[str, Tensor]:
+    """All terms by name, already weighted, and their sum as ``"total"``; plus ``"mean_oks"`` for the log (no gradient)."""
+    logits, presence, visibility, quality = outputs
+    n, k, height, width = logits.shape
+    scaled = logits.float().flatten(2) / temperature
+    flat = sparsemax(scaled)
+    maps = flat.view(n, k, height, width)
+    target = oks_maps(targets.points_cell, kernels.variances, (width, height))
+    risk = dense_oks_loss(maps, target, config.smoothing).sum((2, 3))
+    goal = target.flatten(2)
+    goal = goal / goal.sum(-1, keepdim=True).clamp_min(1e-6)
+    with torch.no_grad():
+        points = decode_points(maps, kernels.kernel_x, kernels.kernel_y)
+        reached = keypoint_oks(points, targets.points_cell, kernels.sigmas, targets.area_cell)
+    presence_bce = F.binary_cross_entropy_with_logits(presence.float(), targets.presence, reduction="none")
+    quality_bce = F.binary_cross_entropy_with_logits(quality.float(), reached, reduction="none")
+    terms = {
+        "oks": config.oks * _masked_mean(risk, targets.map_mask),
+        "alignment": config.alignment * _masked_mean(alignment_loss(scaled, flat, goal), targets.map_mask),
+        "presence": config.presence * _masked_mean(presence_bce, targets.presence_mask),
+        "visibility": config.visibility * balanced_bce(visibility, targets.visibility, targets.visibility_mask),
+        "quality": config.quality * _masked_mean(quality_bce, targets.map_mask),
+    }
+    total = torch.stack(list(terms.values())).sum()
+    return {**terms, "total": total, "mean_oks": _masked_mean(reached, targets.map_mask)}
