@@ -89,7 +89,9 @@ class ModelContract:
                 )
         for pair in (*self.skeleton, *self.flip_pairs):
             if len(pair) != 2 or not all(0 <= index < k for index in pair):
-                raise MetadataError(f"Metadata pairs must index {k} keypoints, got {pair}. Convert the checkpoint again.")
+                raise MetadataError(
+                    f"Metadata pairs must index {k} keypoints, got {pair}. Convert the checkpoint again."
+                )
         for name, allowed in (("format", FORMATS), ("precision", PRECISIONS), ("decode_kernel", KERNELS)):
             if getattr(self, name) not in allowed:
                 raise MetadataError(
@@ -99,14 +101,18 @@ class ModelContract:
         for name in ("temperature", "padding"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise MetadataError(f"Metadata field {name!r} must be positive, got {value}. Convert the checkpoint again.")
+                raise MetadataError(
+                    f"Metadata field {name!r} must be positive, got {value}. Convert the checkpoint again."
+                )
         if not 0 <= self.presence_threshold <= 1:
             raise MetadataError(
                 f"Metadata field 'presence_threshold' must lie in [0, 1], got {self.presence_threshold}. "
                 "Convert the checkpoint again."
             )
         if k == 0 or min(self.sigmas) <= 0 or min(*self.input_wh, *self.heatmap_wh) < 2:
-            raise MetadataError("Metadata must name keypoints, positive sigmas and sizes. Convert the checkpoint again.")
+            raise MetadataError(
+                "Metadata must name keypoints, positive sigmas and sizes. Convert the checkpoint again."
+            )
 
     def replace(self, **changes: Any) -> ModelContract:
         """A copy with some fields changed; checked like a new one."""

@@ -1,0 +1,98 @@
+"""Sparsemax over the cells of each map: logits to probability maps with exact zeros."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_edge.exceptions import InputError
+
+_GROUPS = 256
+"""How many maxima stand for a map when its threshold is bounded from below; more are closer but take longer to sort."""
+_SORT_SHARE = 0.1
+"""Share of a map's cells above the bound from which sorting all of them beats Michelot's iteration."""
+
+
+def sparsemax_maps(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:
+    """Sparsemax of ``logits / temperature`` over all cells of each map (Martins & Astudillo 2016, eq. 2).
+
+    logits: (N, K, H, W) float, finite (-inf is allowed and gives 0). Returns (N, K, H, W) float32; every map is >= 0
+    and sums to 1. The input is not changed. Raises `InputError` if a map has a NaN, an infinity or no finite cell.
+
+    The result is ``max(z - tau, 0)`` with the one threshold tau that makes it sum to 1. Instead of sorting every cell
+    (algorithm 1 there), tau is bounded from below by the threshold of a few group maxima, because the threshold of a
+    subset never exceeds that of the whole; only the cells above that bound take part in Michelot's iteration
+    (Michelot 1986; Condat 2016), which ends, after finitely many steps, at the exact support. Maps so flat that many
+    cells remain are sorted after all.
+    """
+    if logits.ndim != 4:
+        raise InputError(
+            f"Logits must have shape (N, K, H, W), got {logits.shape}. Pass the network's logits as they come."
+        )
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise InputError(f"The temperature must be positive, got {temperature}. Take it from the model's metadata.")
+    maps = np.zeros(logits.shape, dtype=np.float32)
+    if maps.size == 0:
+        return maps
+    cells = logits.shape[2] * logits.shape[3]
+    z = np.ascontiguousarray(logits, dtype=np.float32).reshape(-1, cells)
+    above = z > _lower_bound(z, temperature)[:, None]
+    flat = maps.reshape(-1, cells)
+    wide = np.flatnonzero(above.sum(axis=1) > _SORT_SHARE * cells)
+    if wide.size:
+        above[wide] = False
+        tau_wide = _sorted_threshold(np.sort(z[wide], axis=1), temperature)
+        flat[wide] = np.maximum(z[wide] - tau_wide[:, None], 0) / temperature
+    index = np.flatnonzero(above)
+    values = z.reshape(-1)[index].astype(np.float64)
+    owner = index // cells
+    tau = _michelot(values, owner, len(z), temperature)
+    flat.reshape(-1)[index] = np.maximum(values - tau[owner], 0) / temperature
+    return maps
+
+
+def _lower_bound(z: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """(M,) a number per row of (M, C) logits that is below the row's threshold, and close to it."""
+    rows, cells = z.shape
+    groups = min(_GROUPS, cells)
+    whole = cells // groups * groups
+    # Strided groups: neighbouring cells, which peaks are made of, fall into different groups and all survive.
+    maxima = z[:, :whole].reshape(rows, -1, groups).max(axis=1)
+    if whole < cells:
+        maxima[:, : cells - whole] = np.maximum(maxima[:, : cells - whole], z[:, whole:])
+    maxima.sort(axis=1)
+    if not np.isfinite(maxima[:, -1]).all():
+        raise InputError(
+            "Logits must be finite, but a map has a NaN, an infinity or no finite cell. The model file gives unusable "
+            "numbers: convert the checkpoint again, or run another precision."
+        )
+    bound = _sorted_threshold(maxima, temperature).astype(np.float32)
+    # Rounded down, so that every cell of the support is strictly above it.
+    return np.nextafter(bound, np.float32(-np.inf))
+
+
+def _sorted_threshold(ascending: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """(M,) thresholds of (M, C) sorted values (Martins & Astudillo 2016, algorithm 1)."""
+    rows, cells = ascending.shape
+    top = ascending[:, -1:].astype(np.float64)
+    # Relative to the largest, so that sums keep their digits whatever the offset of the logits.
+    z = ascending[:, ::-1] - top
+    sums = z.cumsum(axis=1)
+    support = (temperature + np.arange(1, cells + 1) * z > sums).sum(axis=1)
+    return np.asarray((sums[np.arange(rows), support - 1] - temperature) / support + top[:, 0])
+
+
+def _michelot(
+    values: NDArray[np.float64], owner: NDArray[np.intp], rows: int, temperature: float
+) -> NDArray[np.float64]:
+    """(rows,) thresholds: drop what is not above the mean-based threshold until nothing is dropped.
+
+    values: cells of all rows one after another; owner: the row of each. A row without cells gets an unused number.
+    """
+    while True:
+        count = np.bincount(owner, minlength=rows)
+        tau = (np.bincount(owner, weights=values, minlength=rows) - temperature) / np.maximum(count, 1)
+        kept = values > tau[owner]
+        if kept.all():
+            return np.asarray(tau)
+        values, owner = values[kept], owner[kept]

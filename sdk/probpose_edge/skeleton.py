@@ -1,0 +1,68 @@
+"""Skeletons: the keypoints of a person, how they connect, and how precisely people can mark them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from probpose_edge.exceptions import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """A set of K keypoints.
+
+    Attributes
+    ----------
+    keypoint_names: K names, in the order of every array over keypoints.
+    edges: pairs of keypoint indices joined by a limb.
+    flip_pairs: pairs (left, right) of keypoint indices that swap in a mirrored picture.
+    sigmas: K OKS sigmas (COCO: an annotator's standard deviation is ``2 * sigma * sqrt(area)``).
+    """
+
+    keypoint_names: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        k = len(self.keypoint_names)
+        if len(set(self.keypoint_names)) != k or k == 0:
+            raise InputError(
+                f"A skeleton needs distinct keypoint names, got {list(self.keypoint_names)}. Rename the doubles."
+            )
+        if len(self.sigmas) != k or min(self.sigmas) <= 0:
+            raise InputError(
+                f"A skeleton of {k} keypoints needs {k} positive sigmas, got {list(self.sigmas)}. Give one each."
+            )
+        for pair in (*self.edges, *self.flip_pairs):
+            if len(pair) != 2 or not all(0 <= index < k for index in pair):
+                raise InputError(
+                    f"The pairs of a skeleton must index its {k} keypoints, got {pair}. Use indices from 0 to {k - 1}."
+                )
+
+    @property
+    def flip_permutation(self) -> tuple[int, ...]:
+        """For every keypoint the index that takes its place in a mirrored picture."""
+        order = list(range(len(self.keypoint_names)))
+        for left, right in self.flip_pairs:
+            order[left], order[right] = right, left
+        return tuple(order)
+
+
+COCO_17 = Skeleton(
+    keypoint_names=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+        "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+        "right_ankle",
+    ),
+    edges=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    sigmas=(
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
+        0.089,
+    ),
+)  # fmt: skip
+"""The 17 keypoints of COCO (Lin et al. 2014), in its order, with the sigmas of its evaluation."""
