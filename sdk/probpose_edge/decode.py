@@ -41,18 +41,23 @@ def decode_maps(
     n, k, height, width = maps.shape
     to_rows, to_columns_t = _smoothing(spread, height, width)
     raw_rows, raw_columns = _oks_along(spread, height), _oks_along(spread, width)
-    points = np.empty((n, k, 2), dtype=np.float32)
+    peaks_xy = np.empty((n, k, 2), dtype=np.intp)
+    crosses = np.empty((n, k, 5), dtype=np.float32)
     expected = np.empty((n, k), dtype=np.float32)
     keypoint = np.arange(k)
+    cross = np.array([0, -1, 1, -width, width])
     smoothed, blurred = np.empty((2, k, height, width), dtype=np.float32)
     for person, probability in enumerate(maps):
         np.matmul(probability, to_columns_t, out=blurred)
         np.matmul(to_rows, blurred, out=smoothed)
-        y, x = np.divmod(smoothed.reshape(k, -1).argmax(axis=1), width)
-        points[person] = _refine(smoothed, x, y)
+        peak = smoothed.reshape(k, -1).argmax(axis=1)
+        y, x = np.divmod(peak, width)
+        peaks_xy[person, :, 0], peaks_xy[person, :, 1] = x, y
+        # On the border the cross wraps around to cells that are not neighbours; `_refine` leaves those peaks alone.
+        crosses[person] = smoothed.take((keypoint * height * width + peak)[:, None] + cross, mode="wrap")
         along_x = np.matmul(probability, raw_columns[keypoint, x][:, :, None])
         expected[person] = (along_x[:, :, 0] * raw_rows[keypoint, y]).sum(axis=1)
-    return points, np.minimum(expected, 1)
+    return _refine(peaks_xy, crosses, (width, height)), np.minimum(expected, 1)
 
 
 def expected_oks_maps(
@@ -68,21 +73,20 @@ def expected_oks_maps(
     return np.asarray(np.matmul(to_rows, np.matmul(maps, to_columns_t)))
 
 
-def _refine(smoothed: NDArray[np.float32], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float64]:
-    """(K, 2) peaks after one Newton step per axis; the step is ``-f' / f''`` with central differences."""
-    k, height, width = smoothed.shape
-    points = np.stack([x, y], axis=1).astype(np.float64)
-    inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
-    index = (np.arange(k) * height + y)[inside] * width + x[inside]
-    flat = smoothed.reshape(-1)
-    peak = flat[index].astype(np.float64)
-    for axis, stride in ((0, 1), (1, width)):
-        before, after = flat[index - stride].astype(np.float64), flat[index + stride].astype(np.float64)
-        curvature = before - 2 * peak + after
-        # The peak is the largest cell, so the curvature is negative, or zero on a plateau, where there is no step.
-        step = np.divide((before - after) / 2, curvature, out=np.zeros_like(peak), where=curvature != 0)
-        points[inside, axis] += step
-    return points
+def _refine(
+    peaks_xy: NDArray[np.intp], crosses: NDArray[np.float32], heatmap_wh: tuple[int, int]
+) -> NDArray[np.float32]:
+    """(N, K, 2) peaks after one Newton step per axis: ``-f' / f''`` with central differences.
+
+    crosses: (N, K, 5) the smoothed map at the peak and at its left, right, upper and lower neighbour.
+    """
+    f = crosses.astype(np.float64)
+    before, after = f[..., 1::2], f[..., 2::2]
+    curvature = before - 2 * f[..., :1] + after
+    inside = ((peaks_xy > 0) & (peaks_xy < np.array(heatmap_wh) - 1)).all(axis=-1, keepdims=True)
+    # The peak is the largest cell, so the curvature is negative, or zero on a plateau, where there is no step.
+    step = np.divide((before - after) / 2, curvature, out=np.zeros_like(curvature), where=inside & (curvature != 0))
+    return (peaks_xy + step).astype(np.float32)
 
 
 def _check(
