@@ -29,7 +29,10 @@ class Deployable(nn.Module):
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
         self.register_buffer("offset", (-mean / std).view(1, 3, 1, 1))
 
+    def normalise(self, image: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB → (N, 3, H, W) float32 as the network was trained on."""
+        return image.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.offset
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x = image.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.offset
-        out = self.model(x)
+        out = self.model(self.normalise(image))
         return out.logits, out.presence.sigmoid(), out.visibility.sigmoid(), out.quality.sigmoid()

@@ -77,12 +77,14 @@ class LossConfig:
     ----------
     oks: dense OKS loss (ProbPose, eq. 3-4). smoothing: its share alpha of the Sobel term.
     alignment: sparsemax loss towards the normalised OKS map; its gradient does not vanish where sparsemax is zero.
+    alignment_variance: smallest variance of that map in square cells; sharper goals learn more slowly from few pictures.
     presence, visibility, quality: weights of the scalar heads.
     """
 
     oks: float = 1.0
     smoothing: float = 0.05
     alignment: float = 1.0
+    alignment_variance: float = 1.5
     presence: float = 0.15
     visibility: float = 0.05
     quality: float = 0.1

@@ -147,7 +147,9 @@ def compute_losses(
     maps = flat.view(n, k, height, width)
     target = oks_maps(targets.points_cell, kernels.variances, (width, height))
     risk = dense_oks_loss(maps, target, config.smoothing).sum((2, 3))
-    goal = target.flatten(2)
+    goal = oks_maps(
+        targets.points_cell, kernels.variances.clamp_min(config.alignment_variance), (width, height)
+    ).flatten(2)
     goal = goal / goal.sum(-1, keepdim=True).clamp_min(1e-6)
     with torch.no_grad():
         points = decode_points(maps, kernels.kernel_x, kernels.kernel_y)

@@ -1,0 +1,82 @@
+"""The folder of a run: configuration, log, best and last weights, and what is needed to continue."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from probpose_edge.exceptions import TrainingError
+from probpose_models.checkpoint import write_bytes
+
+from probpose_train.config import TrainConfig
+
+STATE = "training_state.pt"
+CONFIG = "config.json"
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+LOG = "log.csv"
+
+
+def create_run_folder(folder: Path, config: TrainConfig) -> None:
+    """Make the folder and write the configuration; refuses to overwrite another run."""
+    if (folder / CONFIG).exists() or (folder / STATE).exists():
+        raise TrainingError(
+            f"A new run needs a folder of its own, but {folder} already holds one. Continue it with --resume, "
+            "or choose another --out."
+        )
+    write_bytes(folder / CONFIG, config.to_json().encode())
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """Configuration of the run in a folder."""
+    try:
+        return TrainConfig.from_json((folder / CONFIG).read_text())
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"--resume needs a folder with the {CONFIG} of a run; reading {folder / CONFIG} failed: {error}. "
+            "Check the path, or start a new run."
+        ) from error
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write the training state (tensors, numbers, strings) under its name only when complete."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(folder / STATE, buffer.getvalue())
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Read the training state without executing code."""
+    path = folder / STATE
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainingError(
+            f"--resume needs {path}, which does not exist: the run stopped before its first checkpoint. Start it again."
+        ) from error
+    except Exception as error:  # torch.load raises many types for a damaged file
+        raise TrainingError(
+            f"{path} is not a readable training state: {error}. Start a new run with --init-from {folder / LAST}."
+        ) from error
+    return state
+
+
+def append_log(folder: Path, row: dict[str, float | int]) -> None:
+    """Add one line to the CSV log; a new set of columns starts with a header line of its own."""
+    path = folder / LOG
+    names = list(row)
+    header = True
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if line.startswith("step,")]
+        header = not lines or lines[-1].split(",") != names
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if header:
+            writer.writerow(names)
+        writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row.values()])
+        file.flush()
+        os.fsync(file.fileno())

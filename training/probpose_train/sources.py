@@ -1,0 +1,121 @@
+"""Training persons from COCO-format sets: pictures in folders or tar shards, several sets at once."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from probpose_edge.exceptions import AnnotationError, ImageReadError
+from probpose_eval.coco import AnnotationSet, ImageEntry, image_path, read_annotations
+from probpose_eval.synth import draw_scene
+
+from probpose_train.config import DataSource
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainPerson:
+    """One person before augmentation: image (H, W, 3) uint8 BGR, keypoints (K, 3) px with v, box xyxy px, area px²."""
+
+    image: NDArray[np.uint8]
+    keypoints: NDArray[np.float64]
+    bbox_xyxy: NDArray[np.float64]
+    area: float
+    visibility_labelled: bool
+
+
+class TarShards:
+    """Members of the ``images-<n>.tar`` files of one folder, read by position; safe to use after a fork."""
+
+    def __init__(self, folder: Path) -> None:
+        self._members: dict[str, tuple[str, int, int]] = {}
+        self._files: dict[tuple[int, str], int] = {}
+        for archive in sorted(folder.glob("images-*.tar")):
+            with tarfile.open(archive) as tar:
+                for member in tar:
+                    if member.isfile():
+                        name = PurePosixPath(member.name).name
+                        self._members[name] = (str(archive), member.offset_data, member.size)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def read(self, name: str) -> bytes:
+        """Bytes of one member."""
+        path, offset, size = self._members[name]
+        key = (os.getpid(), path)
+        if key not in self._files:
+            self._files[key] = os.open(path, os.O_RDONLY)
+        return os.pread(self._files[key], size, offset)
+
+
+class PersonSet:
+    """The labelled persons of one COCO-format set, decoded on demand."""
+
+    def __init__(self, source: DataSource) -> None:
+        self.source = source
+        annotations: AnnotationSet = read_annotations(source.annotations)
+        self._images = annotations.images
+        self._folder = Path(source.images)
+        self._shards = TarShards(self._folder)
+        self.keypoint_names = annotations.keypoint_names
+        self.persons = [p for p in annotations.persons if not p.iscrowd and (p.keypoints[:, 2] > 0).any()]
+        if not self.persons:
+            raise AnnotationError(
+                f"A training set needs persons with labelled keypoints, but {source.annotations} has none. "
+                "Leave it out or label it."
+            )
+        for entry in {self._images[p.image_id].id: self._images[p.image_id] for p in self.persons}.values():
+            if PurePosixPath(entry.file_name).name not in self._shards:
+                image_path(self._folder, entry)
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def person(self, index: int) -> TrainPerson:
+        """Decode the picture of one person."""
+        person = self.persons[index]
+        return TrainPerson(
+            image=self._decode(self._images[person.image_id]),
+            keypoints=person.keypoints,
+            bbox_xyxy=person.bbox_xyxy,
+            area=person.area,
+            visibility_labelled=self.source.visibility_labelled,
+        )
+
+    def _decode(self, entry: ImageEntry) -> NDArray[np.uint8]:
+        name = PurePosixPath(entry.file_name).name
+        data = self._shards.read(name) if name in self._shards else image_path(self._folder, entry).read_bytes()
+        # Labels are in stored pixel order, so the EXIF orientation must not be applied.
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise ImageReadError(
+                f"Every training picture must be readable, but {entry.file_name} of {self.source.annotations} is not. "
+                "Replace it or remove its annotations."
+            )
+        return image.astype(np.uint8, copy=False)
+
+
+class DrawnSet:
+    """Drawn people with full truth, a new one for every sample."""
+
+    keypoint_names: tuple[str, ...] | None = None
+
+    def sample(self, rng: np.random.Generator) -> TrainPerson:
+        """Draw a picture and pick one of its persons that shows at least a part of itself."""
+        while True:
+            scene = draw_scene(rng, width=320, height=360, persons=(1, 2))
+            people = [p for p in scene.persons if p.area > 400]
+            if people:
+                person = people[int(rng.integers(len(people)))]
+                return TrainPerson(
+                    image=scene.image,
+                    keypoints=person.keypoints,
+                    bbox_xyxy=np.asarray(person.bbox_xyxy, dtype=np.float64),
+                    area=float(person.area),
+                    visibility_labelled=True,
+                )
