@@ -1,0 +1,8 @@
+"""Drawn people with full truth, for the demo, tests and the training mix."""
+
+from __future__ import annotations
+
+from probpose_eval.synth_scene import DrawnPerson, Scene, draw_scene
+from probpose_eval.synth_set import windowed_keypoints, write_synth_set
+
+__all__ = ["DrawnPerson", "Scene", "draw_scene", "windowed_keypoints", "write_synth_set"]

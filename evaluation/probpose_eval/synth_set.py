@@ -1,0 +1,148 @@
+"""Write a data set of drawn people in COCO keypoints form."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_edge.exceptions import InputError
+from probpose_edge.skeleton import COCO_17
+from probpose_edge.window import box_to_window
+from probpose_eval.synth_scene import DrawnPerson, draw_scene
+
+_INPUT_WH = (192, 256)
+_PADDING = 1.25
+_JPEG_QUALITY = 92
+
+
+def write_synth_set(
+    out_dir: str | os.PathLike[str],
+    *,
+    count: int,
+    seed: int = 0,
+    width: int = 640,
+    height: int = 480,
+    persons: tuple[int, int] = (1, 3),
+    cut_share: float = 0.3,
+    occluder_share: float = 0.35,
+    image_format: str = "jpg",
+    on_image: Callable[[int], None] | None = None,
+) -> Path:
+    """Draw `count` pictures into `out_dir/images` and their truth into `out_dir/annotations.json`.
+
+    Picture `i` depends on `(seed, i)` and the drawing options alone, so that a longer set begins with a shorter one.
+    The folder appears whole or not at all: everything is written beside it and renamed at the end.
+
+    Visibility in the file follows CropCOCO (ProbPose, section 4): a keypoint outside the activation window of its
+    box (the box enlarged to 3:4, then by 1.25) has v = 3 and place (0, 0). One inside the window has its true place,
+    v = 2 if it can be seen and else v = 1: also where the place lies beyond the border of the picture, which is what
+    teaches a map to point out of the picture. `num_keypoints` counts v 1 and 2.
+
+    Parameters
+    ----------
+    out_dir: must not exist yet, or be an empty folder.
+    count: number of pictures, at least 1.
+    seed: a non-negative whole number.
+    width, height, persons, cut_share, occluder_share: see `draw_scene`.
+    image_format: "jpg" or "png".
+    on_image: called with the number of pictures written so far, after each one.
+
+    Returns the path of `annotations.json`.
+
+    Raises
+    ------
+    InputError: an argument breaks these rules, or a picture cannot be written.
+    """
+    target = Path(out_dir)
+    _check(target, count, seed, image_format)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        os.chmod(work, 0o755)  # mkdtemp makes folders that only the owner can read
+        (work / "images").mkdir()
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for index in range(count):
+            scene = draw_scene(
+                np.random.default_rng([seed, index]),
+                width=width,
+                height=height,
+                persons=persons,
+                cut_share=cut_share,
+                occluder_share=occluder_share,
+            )
+            name = f"{index + 1:06d}.{image_format}"
+            if not cv2.imwrite(str(work / "images" / name), scene.image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
+                raise InputError(f"Could not write {target / 'images' / name}. Check free space and permissions.")
+            images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
+            annotations += [
+                {"id": len(annotations) + 1 + n, "image_id": index + 1, **_annotation(person)}
+                for n, person in enumerate(scene.persons)
+            ]
+            if on_image is not None:
+                on_image(index + 1)
+        document = {
+            "info": {"description": "Drawn people with full truth", "seed": seed},
+            "images": images,
+            "annotations": annotations,
+            "categories": [_category()],
+        }
+        (work / "annotations.json").write_text(json.dumps(document), encoding="utf-8")
+        os.replace(work, target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return target / "annotations.json"
+
+
+def _check(target: Path, count: int, seed: int, image_format: str) -> None:
+    if not isinstance(count, (int, np.integer)) or count < 1:
+        raise InputError(f"count must be a whole number of pictures, at least 1, got {count!r}. Choose for example 100.")
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InputError(f"seed must be a whole number, at least 0, got {seed!r}. Choose for example 0.")
+    if image_format not in ("jpg", "png"):
+        raise InputError(f'image_format must be "jpg" or "png", got {image_format!r}. Choose one of them.')
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"The output folder must be new or empty, but {target} is not. Choose another, or remove it.")
+
+
+def _annotation(person: DrawnPerson) -> dict[str, Any]:
+    keypoints = windowed_keypoints(person)
+    x0, y0, x1, y1 = (float(value) for value in person.bbox_xyxy)
+    return {
+        "category_id": 1,
+        "iscrowd": 0,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": person.area,
+        "num_keypoints": int(np.isin(keypoints[:, 2], (1, 2)).sum()),
+        "keypoints": [int(v) if i % 3 == 2 else round(float(v), 2) for i, v in enumerate(keypoints.reshape(-1))],
+    }
+
+
+def windowed_keypoints(person: DrawnPerson) -> NDArray[np.float64]:
+    """(17, 3): the keypoints of `person` with v = 3 and place (0, 0) outside the activation window of its box."""
+    cx, cy, w, h = box_to_window(person.bbox_xyxy[None], _INPUT_WH, _PADDING)[0]
+    keypoints = person.keypoints.copy()
+    outside = (np.abs(keypoints[:, 0] - cx) > w / 2) | (np.abs(keypoints[:, 1] - cy) > h / 2)
+    keypoints[outside] = (0.0, 0.0, 3.0)
+    return keypoints
+
+
+def _category() -> dict[str, Any]:
+    return {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(COCO_17.keypoint_names),
+        "skeleton": [[a + 1, b + 1] for a, b in COCO_17.edges],
+        "sigmas": list(COCO_17.sigmas),
+    }
