@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from probpose_edge.skeleton import COCO_17
+
 from probpose_eval.synth_body import Body, Skeleton3D
 from probpose_eval.synth_canvas import Canvas, ball, disc, paste_patch, sphere, tube
 from probpose_eval.synth_looks import Looks

@@ -91,7 +91,9 @@ def cloth(rng: np.random.Generator, *, front: bool = False) -> Array:
         elif feature < 0.7:  # zip or buttons
             cv2.line(texture, (64, 8), (64, 127), (second * 0.6).tolist(), 1)
         elif feature < 0.78:  # number on the back
-            cv2.putText(texture, str(rng.integers(1, 99)), (0, 70), cv2.FONT_HERSHEY_SIMPLEX, 0.9, second.tolist(), 3)
+            ink = np.zeros(TEXTURE_HW, np.uint8)  # cv2 writes text on bytes only
+            cv2.putText(ink, str(rng.integers(1, 99)), (48, 70), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (255,), 3)
+            texture[np.roll(ink, width // 2, axis=1) > 0] = second
     grain = rng.random((32, 32)).astype(np.float32)
     folds = cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
     texture *= 1 + float(rng.uniform(0.05, 0.35)) * (folds - 0.5)

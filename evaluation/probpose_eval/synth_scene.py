@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from probpose_edge.exceptions import InputError
+
 from probpose_eval.synth_backdrop import backdrop, camera_faults, occluder, shadow
 from probpose_eval.synth_body import sample_body, sample_skeleton
 from probpose_eval.synth_canvas import Canvas

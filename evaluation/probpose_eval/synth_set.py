@@ -13,10 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
 from probpose_edge.exceptions import InputError
 from probpose_edge.skeleton import COCO_17
 from probpose_edge.window import box_to_window
+
 from probpose_eval.synth_scene import DrawnPerson, draw_scene
 
 _INPUT_WH = (192, 256)
