@@ -1,0 +1,108 @@
+"""What a conversion is asked for; the same for every format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from probpose_edge.exceptions import CheckpointError, InputError
+from probpose_edge.metadata import PRECISIONS, ModelContract
+from torch import nn
+
+INT8_RECIPES = ("int8-static", "int8-dynamic", "int8-weights")
+"""Every recipe name of precision ``int8``; a format takes some of them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExportConfig:
+    """One conversion.
+
+    Attributes
+    ----------
+    out: the file to write, in an existing folder; a file of that name is replaced once the new one is complete.
+    precision: ``"fp32"``, ``"fp16"`` or ``"int8"``.
+    recipe: one of `INT8_RECIPES` with precision ``"int8"``; None takes the format's default.
+    calibration_crops: (M, H, W, 3) uint8 RGB, M >= 1; what a static int8 recipe takes its ranges from.
+    parity_crops: (P, H, W, 3) uint8 RGB, P >= 1; the file is compared with the network on these.
+    """
+
+    out: Path
+    precision: str
+    parity_crops: NDArray[np.uint8]
+    recipe: str | None = None
+    calibration_crops: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"The precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}. Choose one of them."
+            )
+        if self.recipe is not None and self.recipe not in INT8_RECIPES:
+            raise InputError(
+                f"The recipe must be one of {', '.join(INT8_RECIPES)}, got {self.recipe!r}. Choose one of them, or none."
+            )
+        if self.recipe is not None and self.precision != "int8":
+            raise InputError(
+                f"A recipe belongs to precision int8, got recipe {self.recipe!r} with precision {self.precision!r}. "
+                "Drop the recipe, or ask for int8."
+            )
+        _check_crops("Parity crops", self.parity_crops)
+        if self.calibration_crops is not None:
+            _check_crops("Calibration crops", self.calibration_crops)
+        if not self.out.parent.is_dir():
+            raise InputError(f"The output folder must exist, but {self.out.parent} does not. Create it first.")
+
+
+def resolve_recipe(config: ExportConfig, *, default: str, supported: tuple[str, ...], format: str) -> str:
+    """The name of the recipe to use: the precision itself for fp32 and fp16, else one of `supported`.
+
+    default: recipe that precision ``int8`` means for this format. Raises `InputError` for a recipe the format does
+    not have, and for a static recipe without calibration crops.
+    """
+    if config.precision != "int8":
+        return config.precision
+    recipe = config.recipe or default
+    if recipe not in supported:
+        raise InputError(
+            f"The int8 recipe of {format} must be one of {', '.join(supported)}, got {recipe!r}. Choose one of them."
+        )
+    if recipe == "int8-static" and config.calibration_crops is None:
+        raise InputError(
+            "The recipe int8-static takes its ranges from example crops and got none. "
+            "Name annotated pictures with --calib (calibration_crops in Python)."
+        )
+    return recipe
+
+
+def check_model(model: nn.Module, contract: ModelContract, config: ExportConfig) -> None:
+    """Refuse what no format could hold.
+
+    Raises
+    ------
+    CheckpointError: a weight is NaN or infinite.
+    InputError: crops of another size than the network's input.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise CheckpointError(
+                f"The weights must be finite, but {name} of {contract.model} has NaN or infinite values. "
+                "Use a checkpoint from before training diverged."
+            )
+    expected = (contract.input_wh[1], contract.input_wh[0], 3)
+    for label, crops in (("Parity crops", config.parity_crops), ("Calibration crops", config.calibration_crops)):
+        if crops is not None and crops.shape[1:] != expected:
+            raise InputError(
+                f"{label} must have shape (N, {expected[0]}, {expected[1]}, 3) for {contract.model}, got {crops.shape}. "
+                "Cut them with probpose_edge.window.crop_windows and the contract's input_wh."
+            )
+
+
+def _check_crops(label: str, crops: NDArray[np.uint8]) -> None:
+    shape = np.shape(crops)
+    if len(shape) != 4 or shape[0] < 1 or shape[3] != 3 or crops.dtype != np.uint8:
+        raise InputError(
+            f"{label} must be at least one uint8 RGB crop, shape (N, H, W, 3), got shape {shape} and type "
+            f"{getattr(crops, 'dtype', type(crops).__name__)}. Cut them with probpose_edge.window.crop_windows."
+        )

@@ -1,0 +1,58 @@
+"""What a conversion returns: the file, what it is, and how closely it follows the network it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from probpose_edge.metadata import ModelContract
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """Differences between a file and the torch network in full precision, on the same crops.
+
+    Attributes
+    ----------
+    crops: number of crops compared.
+    logits_max_abs: largest absolute difference of a logit.
+    logits_relative: root mean square of the difference, divided by that of the reference.
+    map_overlap: mean over maps of ``sum(min(p, q))`` after sparsemax; 1 if all maps are equal, 0 if none touch.
+    keypoint_shift_cell: median distance between decoded keypoints, in heatmap cells.
+    presence_max_abs, visibility_max_abs, quality_max_abs: largest absolute difference of a probability.
+    """
+
+    crops: int
+    logits_max_abs: float
+    logits_relative: float
+    map_overlap: float
+    keypoint_shift_cell: float
+    presence_max_abs: float
+    visibility_max_abs: float
+    quality_max_abs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """One converted file.
+
+    Attributes
+    ----------
+    path: the file, or the folder of a CoreML package.
+    format, precision, recipe: as in the file's own contract.
+    size_bytes: size of the file, or of all files of a package.
+    contract: what the file says about itself.
+    parity: measured before the file got its name.
+    runtime: what ran the file for `parity`.
+    provenance: ``"measured"`` on the runtime the file is made for, ``"simulated"`` otherwise.
+    """
+
+    path: Path
+    format: str
+    precision: str
+    recipe: str
+    size_bytes: int
+    contract: ModelContract
+    parity: Parity
+    runtime: str
+    provenance: str
