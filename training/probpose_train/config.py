@@ -92,7 +92,17 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A run. `samples` counts training crops over the whole run; an epoch is only an interval of reporting."""
+    """A run.
+
+    Attributes
+    ----------
+    samples: training crops over the whole run; `samples_per_epoch` is only the interval of reports and checkpoints.
+    learning_rate: peak rate of the heads; the backbone learns at `backbone_rate` times it.
+    freeze: leading backbone blocks kept as they are, their batch statistics included; saves a third of the time of
+        a run from ImageNet weights. Networks without such blocks ignore it.
+    ema_decay: decay per step of the averaged weights, which are the ones judged and saved.
+    bf16: ``"auto"`` computes in bfloat16 where the hardware does so natively.
+    """
 
     sources: tuple[DataSource, ...]
     val_annotations: str = ""
@@ -105,6 +115,7 @@ class TrainConfig:
     batch_size: int = 32
     learning_rate: float = 1e-3
     backbone_rate: float = 0.5
+    freeze: int = 0
     warmup_steps: int = 200
     weight_decay: float = 0.05
     clip_norm: float = 1.0

@@ -14,6 +14,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """Weight decay applies to matrices and kernels only, never to biases and normalisation."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         key = (name.startswith("backbone."), parameter.ndim > 1)
         groups.setdefault(key, []).append(parameter)
     return torch.optim.AdamW(

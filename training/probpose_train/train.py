@@ -103,6 +103,14 @@ def make_kernels(contract: ModelContract, device: torch.device) -> LossKernels:
     return LossKernels(*(kernel.to(device) for kernel in kernels))
 
 
+def freeze_blocks(model: Any, count: int) -> list[torch.nn.Module]:
+    """Stop the gradient of the first `count` backbone blocks and return them; they belong in eval mode."""
+    blocks = list(getattr(model.backbone, "features", ()))[:count]
+    for block in blocks:
+        block.requires_grad_(False)
+    return blocks
+
+
 def choose_device(config: TrainConfig) -> tuple[torch.device, bool]:
     """Device, and whether to compute in bfloat16: on CUDA, and on processors with native bf16 instructions."""
     kind = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
@@ -121,6 +129,7 @@ def _run(
     device, use_bf16 = choose_device(config)
     deployable = Deployable(model).to(device=device, memory_format=torch.channels_last)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+    frozen = freeze_blocks(model, config.freeze)
     optimizer = make_optimizer(model, config)
     kernels = make_kernels(contract, device)
     step, best = 0, -math.inf
@@ -140,6 +149,8 @@ def _run(
         task = progress.add_task("training", total=config.total_steps, completed=step)
         while step < config.total_steps:
             model.train()
+            for block in frozen:
+                block.eval()
             start, steps = time.perf_counter(), min(config.steps_per_epoch, config.total_steps - step)
             sums: dict[str, float] = {}
             for _ in range(steps):

@@ -1,0 +1,92 @@
+"""Label the face points that a partly labelled set lacks, with MoveNet as the teacher.
+
+    python scripts/label_faces.py keypoints_train.json images/ movenet.tflite out.json
+
+A face point is taken over where the teacher is sure of it and where its shoulders, elbows, hips and knees agree
+with the labels of the person; everything else stays unlabelled. The result is a copy of the annotation file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from probpose_models.checkpoint import write_bytes
+from probpose_train.config import DataSource
+from probpose_train.sources import PersonSet
+from rich.progress import track
+
+FACE = slice(0, 5)
+BODY = slice(5, 17)
+
+
+class MoveNet:
+    """MoveNet single-pose: a square RGB crop in, 17 COCO keypoints (x, y as shares of the crop, score) out."""
+
+    def __init__(self, path: str) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_path=path, num_threads=2)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+
+    def __call__(self, image_bgr: NDArray[np.uint8], bbox_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(17, 3) float64: x, y in image px, score."""
+        side = 1.25 * float(max(bbox_xyxy[2] - bbox_xyxy[0], bbox_xyxy[3] - bbox_xyxy[1]))
+        corner = (bbox_xyxy[:2] + bbox_xyxy[2:]) / 2 - side / 2
+        size = int(self._input["shape"][1])
+        scale = size / side
+        matrix = np.array([[scale, 0, -corner[0] * scale], [0, scale, -corner[1] * scale]])
+        crop = cv2.warpAffine(image_bgr, matrix, (size, size), flags=cv2.INTER_LINEAR)[..., ::-1]
+        self._interpreter.set_tensor(self._input["index"], crop[None].astype(self._input["dtype"]))
+        self._interpreter.invoke()
+        yxs = self._interpreter.get_tensor(self._output).reshape(17, 3).astype(np.float64)
+        return np.concatenate((yxs[:, 1::-1] * side + corner, yxs[:, 2:]), axis=1)
+
+
+def main() -> None:
+    """Run the teacher over every person."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("annotations", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("teacher")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--min-score", type=float, default=0.4, help="teacher's score of a face point to take over")
+    parser.add_argument("--max-distance", type=float, default=0.06, help="median body disagreement / box side")
+    args = parser.parse_args()
+    people = PersonSet(DataSource(annotations=str(args.annotations), images=str(args.images)))
+    teacher = MoveNet(args.teacher)
+    found: dict[int, NDArray[np.float64]] = {}
+    agreeing = 0
+    for index in track(range(len(people)), description="labelling faces"):
+        person = people.person(index)
+        guess = teacher(person.image, person.bbox_xyxy)
+        side = float((person.bbox_xyxy[2:] - person.bbox_xyxy[:2]).max())
+        labelled = person.keypoints[BODY, 2] > 0
+        distance = np.linalg.norm(guess[BODY, :2] - person.keypoints[BODY, :2], axis=1)[labelled] / side
+        if len(distance) < 6 or np.median(distance) > args.max_distance:
+            continue
+        agreeing += 1
+        sure = (guess[FACE, 2] >= args.min_score) & (person.keypoints[FACE, 2] == 0)
+        if sure.any():
+            face = person.keypoints[FACE].copy()
+            face[sure] = np.concatenate((guess[FACE, :2], np.full((5, 1), 2.0)), axis=1)[sure]
+            found[people.persons[index].id] = face
+    document = json.loads(args.annotations.read_text())
+    for annotation in document["annotations"]:
+        if annotation["id"] in found:
+            annotation["keypoints"][:15] = np.round(found[annotation["id"]], 2).reshape(-1).tolist()
+            annotation["num_keypoints"] = int(sum(v > 0 for v in annotation["keypoints"][2::3]))
+    document["info"] = {**document.get("info", {}), "face_points": f"labelled by {Path(args.teacher).name}"}
+    write_bytes(args.out, json.dumps(document).encode())
+    points = sum(int((face[:, 2] > 0).sum()) for face in found.values())
+    print(f"{agreeing} of {len(people)} persons agree with the teacher; {points} face points in {len(found)} persons")
+
+
+if __name__ == "__main__":
+    main()
