@@ -1,0 +1,72 @@
+"""probpose-edge: human poses that say which keypoints are in view, on phones and small computers."""
+
+from probpose_edge.coco_results import poses_to_coco
+from probpose_edge.decode import decode_maps, expected_oks_maps
+from probpose_edge.draw import draw_poses
+from probpose_edge.estimator import PoseEstimator, calibrate_presence
+from probpose_edge.exceptions import (
+    AnnotationError,
+    CheckpointError,
+    ConversionError,
+    ImageReadError,
+    InputError,
+    MetadataError,
+    MissingExtraError,
+    ModelFileError,
+    ProbPoseError,
+    RuntimeUnavailableError,
+    TrainingError,
+)
+from probpose_edge.images import read_image, to_bgr
+from probpose_edge.metadata import ModelContract
+from probpose_edge.poses import Poses
+from probpose_edge.probmap import sparsemax_maps
+from probpose_edge.read_contract import read_contract
+from probpose_edge.runtimes.base import RawOutputs, Runtime
+from probpose_edge.runtimes.open_runtime import open_runtime
+from probpose_edge.skeleton import COCO_17, Skeleton
+from probpose_edge.weights import shipped_model
+from probpose_edge.window import (
+    box_to_window,
+    cells_to_image,
+    crop_windows,
+    image_to_cells,
+    window_to_crop_matrix,
+)
+
+__all__ = [
+    "COCO_17",
+    "AnnotationError",
+    "CheckpointError",
+    "ConversionError",
+    "ImageReadError",
+    "InputError",
+    "MetadataError",
+    "MissingExtraError",
+    "ModelContract",
+    "ModelFileError",
+    "PoseEstimator",
+    "Poses",
+    "ProbPoseError",
+    "RawOutputs",
+    "Runtime",
+    "RuntimeUnavailableError",
+    "Skeleton",
+    "TrainingError",
+    "box_to_window",
+    "calibrate_presence",
+    "cells_to_image",
+    "crop_windows",
+    "decode_maps",
+    "draw_poses",
+    "expected_oks_maps",
+    "image_to_cells",
+    "open_runtime",
+    "poses_to_coco",
+    "read_contract",
+    "read_image",
+    "shipped_model",
+    "sparsemax_maps",
+    "to_bgr",
+    "window_to_crop_matrix",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,20 @@ class Poses:
             if isinstance(value := getattr(self, field.name), np.ndarray)
         }
         return dataclasses.replace(self, **arrays)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Poses]) -> Poses:
+        """The persons of several results of one model, one after another; at least one part."""
+        if not parts:
+            raise InputError("Poses.concatenate needs at least one result, got none. Check for an empty list first.")
+        if len(parts) == 1:
+            return parts[0]
+        arrays: dict[str, Any] = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Poses)
+            if isinstance(getattr(parts[0], field.name), np.ndarray)
+        }
+        return dataclasses.replace(parts[0], **arrays)
 
     def keypoint_index(self, name: str) -> int:
         """Index of a keypoint by its name; raises `InputError` for a name this model does not have."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from probpose_edge.exceptions import InputError
+
+OUTPUT_NAMES = ("logits", "presence", "visibility", "quality")
+"""Names of the outputs of every deployable file, in their documented order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +53,36 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""
         ...
+
+
+def check_crops(crops: NDArray[np.uint8], input_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """Crops as a contiguous (N, H, W, 3) uint8 array; raises `InputError` for another shape or type."""
+    expected = (input_wh[1], input_wh[0], 3)
+    if not isinstance(crops, np.ndarray) or crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != expected:
+        what = f"{crops.shape} {crops.dtype}" if isinstance(crops, np.ndarray) else type(crops).__name__
+        raise InputError(
+            f"Crops must be a uint8 RGB array of shape (N, {', '.join(map(str, expected))}), got {what}. Make them "
+            "with crop_windows."
+        )
+    return np.ascontiguousarray(crops)
+
+
+def closed_error() -> InputError:
+    """The error of a runtime that is used after `close`."""
+    return InputError("This model was closed. Open it again with PoseEstimator.open.")
+
+
+def run_in_parts(
+    crops: NDArray[np.uint8], largest: int, run: Callable[[NDArray[np.uint8]], RawOutputs]
+) -> RawOutputs:
+    """Run (N, H, W, 3) crops at most `largest` at a time and join the outputs.
+
+    No crops give outputs of length 0, whose other sizes are learnt by running one black crop.
+    """
+    if len(crops) == 0:
+        one = run(np.zeros((1, *crops.shape[1:]), dtype=np.uint8))
+        return RawOutputs(**{name: getattr(one, name)[:0] for name in OUTPUT_NAMES})
+    parts = [run(crops[start : start + largest]) for start in range(0, len(crops), largest)]
+    if len(parts) == 1:
+        return parts[0]
+    return RawOutputs(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in OUTPUT_NAMES})

@@ -1,0 +1,220 @@
+"""Draw poses on pictures, telling present, occluded and absent keypoints apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_edge.exceptions import InputError
+from probpose_edge.images import to_bgr
+from probpose_edge.metadata import ModelContract
+from probpose_edge.poses import Poses
+from probpose_edge.skeleton import Skeleton
+
+Color = tuple[int, int, int]
+LEFT: Color = (0, 140, 255)
+RIGHT: Color = (255, 170, 40)
+MIDDLE: Color = (200, 230, 120)
+"""BGR colors of the left side, the right side and the middle: orange and blue differ for every kind of color vision."""
+_VISIBLE_RIM: Color = (255, 255, 255)
+_OCCLUDED_RIM: Color = (40, 40, 40)
+_OUTSIDE: Color = (52, 46, 44)
+_BORDER: Color = (150, 150, 150)
+_FAINT = 0.55
+_SHIFT = 4
+"""Fractional bits of OpenCV's drawing coordinates."""
+_FARTHEST_EXPANSION = 1.0
+"""How far `expand` may enlarge the canvas on each side, in lengths of the picture's longer side."""
+
+
+def draw_poses(
+    image_bgr: NDArray[Any],
+    poses: Poses,
+    skeleton: Skeleton | ModelContract,
+    *,
+    expand: bool = False,
+    absent: bool = True,
+    boxes: bool = False,
+    maps: bool | str = False,
+) -> NDArray[np.uint8]:
+    """A copy of the picture with the poses drawn on it.
+
+    Limbs between present keypoints are solid, the person's left side orange, the right side blue. A present keypoint
+    is a filled disc, with a white rim if it is visible and a dark rim if it is more likely occluded. An absent
+    keypoint is a faint ring with a cross where the network would put it, joined to present ones by thin faint limbs.
+
+    Parameters
+    ----------
+    image_bgr: (H, W, 3) uint8 BGR, or what `to_bgr` takes; not changed.
+    poses: N poses in the pixels of the picture.
+    skeleton: the model's contract, or a skeleton with K keypoints.
+    expand: enlarge the canvas so that present keypoints beyond the border of the picture are seen too.
+    absent: draw absent keypoints.
+    boxes: draw the boxes with the instance scores.
+    maps: lay the probability maps over the picture: all of them, or that of the keypoint with this name.
+
+    Returns (H', W', 3) uint8 BGR; H', W' are larger than H, W only with `expand`. Raises `InputError` if `maps` is
+    asked for but the poses have none, or if the numbers of keypoints differ.
+    """
+    edges = skeleton.edges if isinstance(skeleton, Skeleton) else skeleton.skeleton
+    if poses.keypoints.shape[1] != len(skeleton.keypoint_names):
+        raise InputError(
+            f"The skeleton has {len(skeleton.keypoint_names)} keypoints, the poses have {poses.keypoints.shape[1]}. "
+            "Pass the contract of the model that estimated them."
+        )
+    canvas, origin = _canvas(to_bgr(image_bgr), poses, expand)
+    if maps is not False:
+        _overlay_maps(canvas, origin, poses, None if maps is True else _index(skeleton, maps))
+    colors = _side_colors(skeleton)
+    faint = canvas.copy()
+    if absent:
+        for person in range(len(poses)):
+            _draw_absent(faint, poses, person, origin, edges, colors)
+    cv2.addWeighted(faint, _FAINT, canvas, 1 - _FAINT, 0, dst=canvas)
+    for person in range(len(poses)):
+        _draw_present(canvas, poses, person, origin, edges, colors)
+        if boxes:
+            _draw_box(canvas, poses, person, origin)
+    return canvas
+
+
+def _canvas(image: NDArray[np.uint8], poses: Poses, expand: bool) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The canvas, and where the picture's pixel (0, 0) lies on it, as [x, y]."""
+    height, width = image.shape[:2]
+    origin = np.zeros(2)
+    points = poses.keypoints[poses.present]
+    if not expand or len(points) == 0:
+        return image.copy(), origin
+    room = float(np.max([_thickness(poses, person) for person in range(len(poses))])) * 5
+    reach = _FARTHEST_EXPANSION * max(width, height)
+    low = np.clip(np.floor(points.min(axis=0) - room), -reach, 0)
+    high = np.clip(np.ceil(points.max(axis=0) + room), [width, height], [width + reach, height + reach])
+    if (low == 0).all() and (high == (width, height)).all():
+        return image.copy(), origin
+    left, top = (-low).astype(int).tolist()
+    right, bottom = (high - (width, height)).astype(int).tolist()
+    canvas = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_OUTSIDE)
+    cv2.rectangle(canvas, (left - 1, top - 1), (left + width, top + height), _BORDER, 1)
+    return np.asarray(canvas, dtype=np.uint8), np.array([left, top], dtype=np.float64)
+
+
+def _side_colors(skeleton: Skeleton | ModelContract) -> list[Color]:
+    colors = [MIDDLE] * len(skeleton.keypoint_names)
+    for left, right in skeleton.flip_pairs:
+        colors[left], colors[right] = LEFT, RIGHT
+    return colors
+
+
+def _thickness(poses: Poses, person: int) -> float:
+    """Width of the limbs in pixels: it follows the size of the person, whose window is a quarter larger than the "
+    "box."""
+    return float(np.clip(poses.windows[person, 3] / 130, 1.0, 12.0))
+
+
+def _draw_present(
+    canvas: NDArray[np.uint8],
+    poses: Poses,
+    person: int,
+    origin: NDArray[np.float64],
+    edges: tuple[tuple[int, int], ...],
+    colors: list[Color],
+) -> None:
+    points, present = poses.keypoints[person] + origin, poses.present[person]
+    thickness = _thickness(poses, person)
+    for a, b in edges:
+        if present[a] and present[b]:
+            color = colors[a] if colors[a] == colors[b] else MIDDLE
+            _line(canvas, points[a], points[b], color, thickness)
+    for index in np.flatnonzero(present):
+        rim = _VISIBLE_RIM if poses.visibility[person, index] >= 0.5 else _OCCLUDED_RIM
+        _disc(canvas, points[index], 1.9 * thickness + 0.8, rim)
+        _disc(canvas, points[index], 1.35 * thickness + 0.3, colors[index])
+
+
+def _draw_absent(
+    canvas: NDArray[np.uint8],
+    poses: Poses,
+    person: int,
+    origin: NDArray[np.float64],
+    edges: tuple[tuple[int, int], ...],
+    colors: list[Color],
+) -> None:
+    points, present = poses.keypoints[person] + origin, poses.present[person]
+    thickness = _thickness(poses, person)
+    for a, b in edges:
+        if present[a] != present[b]:
+            _line(canvas, points[a], points[b], colors[b if present[a] else a], thickness / 3)
+    radius = 1.7 * thickness + 0.5
+    arm = np.array([radius, radius]) * 0.7
+    for index in np.flatnonzero(~present):
+        point, color = points[index], colors[index]
+        _ring(canvas, point, radius, color, thickness / 2)
+        _line(canvas, point - arm, point + arm, color, thickness / 2)
+        _line(canvas, point - arm * (1, -1), point + arm * (1, -1), color, thickness / 2)
+
+
+def _draw_box(canvas: NDArray[np.uint8], poses: Poses, person: int, origin: NDArray[np.float64]) -> None:
+    x1, y1, x2, y2 = np.round(poses.boxes[person] + np.tile(origin, 2)).astype(int).tolist()
+    thickness = max(1, round(_thickness(poses, person) / 2))
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), _VISIBLE_RIM, thickness, cv2.LINE_AA)
+    scale = float(np.clip(poses.windows[person, 3] / 700, 0.35, 1.5))
+    label = f"{poses.scores[person]:.2f}"
+    (_, text_height), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    place = (max(x1, 0) + 3, max(y1, 0) + text_height + below)
+    cv2.putText(canvas, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OCCLUDED_RIM, thickness + 2, cv2.LINE_AA)
+    cv2.putText(canvas, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _VISIBLE_RIM, thickness, cv2.LINE_AA)
+
+
+def _overlay_maps(
+    canvas: NDArray[np.uint8], origin: NDArray[np.float64], poses: Poses, keypoint: int | None
+) -> None:
+    """Blend the maps in, each scaled to its own maximum; where maps overlap, the larger value counts."""
+    if poses.maps is None:
+        raise InputError("Drawing maps needs poses that have them. Estimate with return_maps=True.")
+    height, width = canvas.shape[:2]
+    strength = np.zeros((height, width), dtype=np.float32)
+    for person_maps, (center_x, center_y, window_w, window_h) in zip(poses.maps, poses.windows, strict=True):
+        chosen = person_maps if keypoint is None else person_maps[keypoint : keypoint + 1]
+        heat = (chosen / np.maximum(chosen.max(axis=(1, 2), keepdims=True), 1e-9)).max(axis=0)
+        step_x, step_y = window_w / (heat.shape[1] - 1), window_h / (heat.shape[0] - 1)
+        to_canvas = np.array(
+            [[step_x, 0, center_x - window_w / 2 + origin[0]], [0, step_y, center_y - window_h / 2 + origin[1]]]
+        )
+        warped = cv2.warpAffine(heat, to_canvas, (width, height), flags=cv2.INTER_LINEAR)
+        np.maximum(strength, warped, out=strength)
+    colors = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    weight = (0.85 * np.sqrt(strength))[..., None]
+    canvas[...] = (canvas * (0.65 * (1 - weight)) + colors * weight).astype(np.uint8)
+
+
+def _index(skeleton: Skeleton | ModelContract, name: str | bool) -> int:
+    names = skeleton.keypoint_names
+    if name not in names:
+        raise InputError(f"maps must be True, False or one of {', '.join(names)}, got {name!r}.")
+    return names.index(str(name))
+
+
+def _line(
+    canvas: NDArray[np.uint8], start: NDArray[np.float64], end: NDArray[np.float64], color: Color, thickness: float
+) -> None:
+    cv2.line(canvas, _fixed(start), _fixed(end), color, max(1, round(thickness)), cv2.LINE_AA, _SHIFT)
+
+
+def _disc(canvas: NDArray[np.uint8], center: NDArray[np.float64], radius: float, color: Color) -> None:
+    cv2.circle(canvas, _fixed(center), round(radius * (1 << _SHIFT)), color, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _ring(
+    canvas: NDArray[np.uint8], center: NDArray[np.float64], radius: float, color: Color, thickness: float
+) -> None:
+    scaled = round(radius * (1 << _SHIFT))
+    cv2.circle(canvas, _fixed(center), scaled, color, max(1, round(thickness)), cv2.LINE_AA, _SHIFT)
+
+
+def _fixed(point: NDArray[np.float64]) -> tuple[int, int]:
+    """A point in OpenCV's fixed-point coordinates, kept within their range."""
+    x, y = np.clip(np.round(point * (1 << _SHIFT)), -(2**30), 2**30).astype(int).tolist()
+    return x, y

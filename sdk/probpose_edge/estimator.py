@@ -1,0 +1,234 @@
+"""Pose estimation on pictures: the whole way from an image and boxes to `Poses`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probpose_edge.boxes import check_boxes
+from probpose_edge.decode import decode_maps
+from probpose_edge.exceptions import InputError, ModelFileError
+from probpose_edge.images import to_bgr
+from probpose_edge.metadata import ModelContract
+from probpose_edge.poses import Poses, instance_scores
+from probpose_edge.probmap import sparsemax_maps
+from probpose_edge.read_contract import read_contract
+from probpose_edge.runtimes.base import RawOutputs, Runtime
+from probpose_edge.runtimes.open_runtime import open_runtime
+from probpose_edge.weights import shipped_model_for_installed_runtime
+from probpose_edge.whole_image import person_box
+from probpose_edge.window import box_to_window, cells_to_image, crop_windows
+
+PERSONS_AT_ONCE = 16
+"""Crops that are in memory together; more persons are taken in parts."""
+
+
+class PoseEstimator:
+    """Estimates poses with one model file.
+
+    Use `PoseEstimator.open`; the constructor is for runtimes of one's own. An estimator is a context manager; it is
+    not safe to call from several threads at once (open one per thread).
+
+    Attributes
+    ----------
+    contract: the metadata of the file; every setting of the computation comes from it.
+    runtime: what runs the file.
+    presence_threshold: a keypoint is present where its calibrated presence is at least this.
+    """
+
+    def __init__(self, runtime: Runtime, contract: ModelContract, *, presence_threshold: float | None = None) -> None:
+        threshold = contract.presence_threshold if presence_threshold is None else presence_threshold
+        if not 0 <= threshold <= 1:
+            raise InputError(
+                f"presence_threshold must lie in [0, 1], got {presence_threshold!r}. Leave it out for the model's."
+            )
+        self.runtime = runtime
+        self.contract = contract
+        self.presence_threshold = float(threshold)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
+        presence_threshold: float | None = None,
+    ) -> PoseEstimator:
+        """Open a .onnx, .tflite or .mlpackage file made by probpose-edge.
+
+        Parameters
+        ----------
+        path: the model file; None is the shipped model that an installed runtime can run (.onnx before .tflite).
+        threads: threads for one inference (.onnx, .tflite); None is the runtime's default.
+        providers: onnxruntime execution providers, best first (.onnx only); None is the CPU.
+        presence_threshold: in [0, 1]; None is the threshold chosen when the model was made.
+
+        Raises `ModelFileError` or `MetadataError` for a file that cannot be used, `MissingExtraError` if the runtime is
+        not installed, `RuntimeUnavailableError` if there is none for this system, `InputError` for other arguments.
+        """
+        if path is None:
+            path = shipped_model_for_installed_runtime()
+        contract = read_contract(path)
+        runtime = open_runtime(path, threads=threads, providers=providers)
+        return cls(runtime, contract, presence_threshold=presence_threshold)
+
+    def __call__(
+        self, image_bgr: NDArray[Any], boxes_xyxy: ArrayLike | None = None, *, return_maps: bool = False
+    ) -> Poses:
+        """Estimate one pose per box.
+
+        Parameters
+        ----------
+        image_bgr: (H, W, 3) uint8 BGR, as OpenCV reads it. Grey, BGRA and uint16 are converted (see `to_bgr`).
+        boxes_xyxy: (N, 4) or (4,) person boxes in image pixels; N may be 0. They may reach beyond the image but must
+            overlap it. None estimates the one main person in two passes: first on the whole image, then on the box
+            around the keypoints found present (see `person_box`; without enough of them the first pass stays).
+            Several persons need boxes.
+        return_maps: keep the probability maps in the result.
+
+        Raises `InputError` for images or boxes that break these rules, naming the box.
+        """
+        image = to_bgr(image_bgr)
+        image_wh = (image.shape[1], image.shape[0])
+        if boxes_xyxy is not None:
+            return self._estimate(image, check_boxes(boxes_xyxy, image_wh), return_maps)
+        first = self._estimate(image, np.array([[0.0, 0.0, *image_wh]]), return_maps)
+        box = person_box(first.keypoints[0], first.present[0], image_wh)
+        return first if box is None else self._estimate(image, box[None], return_maps)
+
+    def predict_crops(
+        self,
+        crops: NDArray[np.uint8],
+        windows: NDArray[np.floating],
+        *,
+        boxes_xyxy: NDArray[np.floating] | None = None,
+        return_maps: bool = False,
+    ) -> Poses:
+        """Estimate poses on crops that are cut already.
+
+        Parameters
+        ----------
+        crops: (N, H_in, W_in, 3) uint8 RGB, one per window.
+        windows: (N, 4) ``[center_x, center_y, width, height]`` in the pixels that the keypoints shall have.
+        boxes_xyxy: (N, 4) boxes to report; None reports the corners of the windows.
+        return_maps: keep the probability maps in the result.
+
+        Raises `InputError` for other shapes.
+        """
+        frames = np.array(windows, dtype=np.float64)
+        n, (width, height) = len(crops), self.contract.input_wh
+        if np.shape(crops)[1:] != (height, width, 3) or frames.shape != (n, 4):
+            raise InputError(
+                f"Crops must have shape (N, {height}, {width}, 3) and windows (N, 4), got {np.shape(crops)} and "
+                f"{frames.shape}. Make both with box_to_window and crop_windows."
+            )
+        if boxes_xyxy is None:
+            half = frames[:, 2:] / 2
+            boxes_xyxy = np.concatenate([frames[:, :2] - half, frames[:, :2] + half], axis=1)
+        boxes = np.array(boxes_xyxy, dtype=np.float64)
+        if boxes.shape != (n, 4):
+            raise InputError(
+                f"There must be one box per crop, ({n}, 4), got {boxes.shape}. Leave boxes_xyxy out or match it."
+            )
+        parts = [
+            self._predict(crops[part], frames[part], boxes[part], return_maps)
+            for part in (slice(start, start + PERSONS_AT_ONCE) for start in range(0, n, PERSONS_AT_ONCE))
+        ]
+        return Poses.concatenate(parts) if parts else self._no_poses(return_maps)
+
+    def close(self) -> None:
+        """Release the model; further calls are errors."""
+        self.runtime.close()
+
+    def __enter__(self) -> PoseEstimator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _estimate(self, image_bgr: NDArray[np.uint8], boxes: NDArray[np.float64], return_maps: bool) -> Poses:
+        contract = self.contract
+        windows = box_to_window(boxes, contract.input_wh, contract.padding)
+        parts = []
+        for start in range(0, len(boxes), PERSONS_AT_ONCE):
+            part = slice(start, start + PERSONS_AT_ONCE)
+            crops = crop_windows(image_bgr, windows[part], contract.input_wh)
+            parts.append(self._predict(crops, windows[part], boxes[part], return_maps))
+        return Poses.concatenate(parts) if parts else self._no_poses(return_maps)
+
+    def _predict(
+        self, crops: NDArray[np.uint8], windows: NDArray[np.float64], boxes: NDArray[np.float64], return_maps: bool
+    ) -> Poses:
+        contract = self.contract
+        raw = self.runtime.run(crops)
+        self._check_outputs(raw, len(crops))
+        maps = sparsemax_maps(raw.logits, contract.temperature)
+        points_cell, expected_oks = decode_maps(maps, contract.sigmas, contract.decode_kernel)
+        presence = calibrate_presence(raw.presence, contract.presence_scale, contract.presence_bias)
+        return Poses(
+            keypoints=cells_to_image(points_cell, windows, contract.heatmap_wh),
+            presence=presence,
+            visibility=raw.visibility,
+            quality=raw.quality,
+            expected_oks=expected_oks,
+            boxes=boxes,
+            windows=windows,
+            scores=instance_scores(raw.quality, presence >= self.presence_threshold),
+            presence_threshold=self.presence_threshold,
+            keypoint_names=contract.keypoint_names,
+            maps=maps if return_maps else None,
+        )
+
+    def _check_outputs(self, raw: RawOutputs, n: int) -> None:
+        k, (width, height) = len(self.contract.keypoint_names), self.contract.heatmap_wh
+        wanted = {"logits": (n, k, height, width), "presence": (n, k), "visibility": (n, k), "quality": (n, k)}
+        for name, shape in wanted.items():
+            values = getattr(raw, name)
+            if values.shape != shape:
+                raise ModelFileError(
+                    f"The model's output {name!r} must have shape {shape} by its metadata, got {values.shape}. Convert "
+                    "the checkpoint again."
+                )
+            if name != "logits" and not np.isfinite(values).all():
+                raise ModelFileError(
+                    f"The model's output {name!r} must be finite, but has NaN or infinite values. Run another "
+                    "precision, or convert the checkpoint again."
+                )
+
+    def _no_poses(self, return_maps: bool) -> Poses:
+        k, (width, height) = len(self.contract.keypoint_names), self.contract.heatmap_wh
+        none = np.zeros((0, k), dtype=np.float32)
+        return Poses(
+            keypoints=np.zeros((0, k, 2)),
+            presence=none,
+            visibility=none,
+            quality=none,
+            expected_oks=none,
+            boxes=np.zeros((0, 4)),
+            windows=np.zeros((0, 4)),
+            scores=np.zeros(0, dtype=np.float32),
+            presence_threshold=self.presence_threshold,
+            keypoint_names=self.contract.keypoint_names,
+            maps=np.zeros((0, k, height, width), dtype=np.float32) if return_maps else None,
+        )
+
+
+def calibrate_presence(
+    presence: NDArray[np.floating], scale: Sequence[float], bias: Sequence[float]
+) -> NDArray[np.float32]:
+    """Calibrated presence ``sigmoid(scale * logit(p) + bias)`` per keypoint (Platt 1999, on the logit).
+
+    presence: (N, K) probabilities in [0, 1]; scale, bias: K numbers. Returns (N, K) float32.
+    """
+    # Quantized heads answer exactly 0 or 1; their logit is taken as that of the nearest float32 inside (0, 1).
+    p = np.clip(np.asarray(presence, dtype=np.float64), 2.0**-24, 1 - 2.0**-24)
+    logit = np.asarray(scale) * np.log(p / (1 - p)) + np.asarray(bias)
+    return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)

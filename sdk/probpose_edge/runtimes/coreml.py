@@ -1,0 +1,67 @@
+"""Run .mlpackage files with CoreML, on macOS."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_edge.exceptions import ModelFileError, RuntimeUnavailableError
+from probpose_edge.extras import import_extra
+from probpose_edge.runtimes.base import OUTPUT_NAMES, RawOutputs, check_crops, closed_error, run_in_parts
+
+
+class CoreMLRuntime:
+    """CoreML, through coremltools, on one .mlpackage; satisfies `Runtime`. Crops run one by one.
+
+    Raises `RuntimeUnavailableError` on other systems than macOS, `MissingExtraError` without coremltools or Pillow,
+    `ModelFileError` for a package that CoreML cannot load or that has other inputs or outputs.
+    """
+
+    provenance = "measured"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if sys.platform != "darwin":
+            raise RuntimeUnavailableError(
+                f"CoreML runs on macOS only, and this is {sys.platform}. Run the .onnx or .tflite file of the same "
+                "model here, or use `probpose-edge report`, whose CoreML rows are simulated."
+            )
+        coremltools = import_extra("Running .mlpackage files", "coremltools", "coreml")
+        self._image_module: ModuleType = import_extra("Running .mlpackage files", "PIL.Image", "coreml")
+        try:
+            model = coremltools.models.MLModel(os.fspath(path))
+            description = model.get_spec().description
+        except Exception as error:  # coremltools raises whatever the compiler of the system reports
+            reason = " ".join(str(error).split())
+            raise ModelFileError(
+                f"CoreML cannot load {path}: {reason}. Copy the package again, or convert the checkpoint again."
+            ) from error
+        inputs = {feature.name: feature.type for feature in description.input}
+        outputs = {feature.name for feature in description.output}
+        if list(inputs) != ["image"] or not inputs["image"].HasField("imageType") or not set(OUTPUT_NAMES) <= outputs:
+            raise ModelFileError(
+                f"A probpose-edge .mlpackage has one image input 'image' and the outputs {', '.join(OUTPUT_NAMES)}; "
+                f"{path} has {sorted(inputs)} and {sorted(outputs)}. Use a package written by `probpose-edge convert`."
+            )
+        image = inputs["image"].imageType
+        self._input_wh: tuple[int, int] = (int(image.width), int(image.height))
+        self._model: Any = model
+        self.name = f"CoreML (coremltools {coremltools.__version__})"
+
+    def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
+        """Run (N, H, W, 3) uint8 RGB crops; N may be any number, zero included."""
+        if self._model is None:
+            raise closed_error()
+        return run_in_parts(check_crops(crops, self._input_wh), 1, self._run)
+
+    def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
+        outputs = self._model.predict({"image": self._image_module.fromarray(crops[0])})
+        return RawOutputs(**{name: np.asarray(outputs[name], dtype=np.float32) for name in OUTPUT_NAMES})
+
+    def close(self) -> None:
+        """Release the model; further calls to `run` are errors."""
+        self._model = None

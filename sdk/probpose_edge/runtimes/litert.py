@@ -1,0 +1,115 @@
+"""Run .tflite files with LiteRT (ai-edge-litert), or with its predecessor tflite-runtime."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_edge.exceptions import MissingExtraError, ModelFileError, RuntimeUnavailableError
+from probpose_edge.extras import import_extra
+from probpose_edge.runtimes.base import OUTPUT_NAMES, RawOutputs, check_crops, closed_error, run_in_parts
+
+
+class LiteRTRuntime:
+    """LiteRT's interpreter on one .tflite file; satisfies `Runtime`. Files hold one crop, so crops run one by one.
+
+    threads: threads within one inference; None is LiteRT's default (one).
+
+    Raises `MissingExtraError` without a LiteRT package, `ModelFileError` for a file that it cannot load or that has
+    other inputs or outputs than a probpose-edge file.
+    """
+
+    provenance = "measured"
+
+    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
+        module, package = _import_litert()
+        try:
+            interpreter = module.Interpreter(model_path=os.fspath(path), num_threads=threads)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelFileError(
+                f"{package} cannot load {path}: {reason}. Copy the file again, convert the checkpoint again, or update "
+                f"{package}."
+            ) from error
+        self._input, self._input_wh = _find_input(path, interpreter)
+        self._outputs = _find_outputs(path, interpreter)
+        self._interpreter: Any = interpreter
+        self.name = f"{package} {_version(package)} (CPU)"
+
+    def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
+        """Run (N, H, W, 3) uint8 RGB crops; N may be any number, zero included."""
+        if self._interpreter is None:
+            raise closed_error()
+        return run_in_parts(check_crops(crops, self._input_wh), 1, self._run)
+
+    def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
+        self._interpreter.set_tensor(self._input, crops)
+        self._interpreter.invoke()
+        return RawOutputs(**{name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()})
+
+    def close(self) -> None:
+        """Release the model; further calls to `run` are errors."""
+        self._interpreter = None
+
+
+def _import_litert() -> tuple[ModuleType, str]:
+    """The interpreter's module and the name of its package."""
+    try:
+        return import_extra("Running .tflite files", "ai_edge_litert.interpreter", "tflite"), "ai-edge-litert"
+    except (MissingExtraError, RuntimeUnavailableError) as error:
+        try:
+            return import_extra("", "tflite_runtime.interpreter", "tflite-runtime"), "tflite-runtime"
+        except (MissingExtraError, RuntimeUnavailableError):
+            raise error from None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(unknown version)"
+
+
+def _find_input(path: str | os.PathLike[str], interpreter: Any) -> tuple[int, tuple[int, int]]:
+    """Tensor index of the one input, and its size in pixels, width first."""
+    details = interpreter.get_input_details()
+    shape = [int(size) for size in details[0]["shape"]] if len(details) == 1 else []
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or details[0]["dtype"] != np.uint8:
+        found = [(detail["name"], detail["dtype"].__name__, detail["shape"].tolist()) for detail in details]
+        raise ModelFileError(
+            f"A probpose-edge .tflite file has one uint8 input of shape (1, H, W, 3); {path} has {found}. Use a file "
+            "written by `probpose-edge convert`."
+        )
+    return details[0]["index"], (shape[2], shape[1])
+
+
+def _find_outputs(path: str | os.PathLike[str], interpreter: Any) -> dict[str, int]:
+    """Tensor indices of the four outputs: by their signature or tensor names, else by the documented order.
+
+    A converter may name a signature's outputs output_0, output_1, …; those numbers, not the order of the list, say
+    which is which. In files without a signature, the order of the list does.
+    """
+    details = {detail["name"]: detail for detail in interpreter.get_output_details()}
+    if interpreter.get_signature_list():
+        details = interpreter.get_signature_runner().get_output_details()
+    if not set(OUTPUT_NAMES) <= set(details) and len(details) == len(OUTPUT_NAMES):
+        numbered = [f"output_{number}" for number in range(len(OUTPUT_NAMES))]
+        order = numbered if set(numbered) == set(details) else list(details)
+        details = {name: details[old] for name, old in zip(OUTPUT_NAMES, order, strict=True)}
+    ranks = [
+        len(details[name]["shape"]) if name in details and details[name]["dtype"] == np.float32 else 0
+        for name in OUTPUT_NAMES
+    ]
+    if ranks != [4, 2, 2, 2]:
+        found = {name: (detail["dtype"].__name__, detail["shape"].tolist()) for name, detail in details.items()}
+        raise ModelFileError(
+            f"A probpose-edge .tflite file has the float32 outputs logits (1, K, H, W), and presence, visibility and "
+            f"quality (1, K); {path} has {found}. Use a file written by `probpose-edge convert`."
+        )
+    return {name: int(details[name]["index"]) for name in OUTPUT_NAMES}

@@ -1,0 +1,94 @@
+"""Run .onnx files with onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_edge.exceptions import InputError, ModelFileError
+from probpose_edge.extras import import_extra
+from probpose_edge.runtimes.base import OUTPUT_NAMES, RawOutputs, check_crops, closed_error, run_in_parts
+
+LARGEST_BATCH = 16
+"""Crops in one inference at most: more take memory and no longer save time."""
+
+
+class OnnxRuntime:
+    """onnxruntime on one .onnx file; satisfies `Runtime`.
+
+    threads: threads within one inference; None lets onnxruntime take every core.
+    providers: execution providers, best first, as onnxruntime takes them; None is ``["CPUExecutionProvider"]``.
+        Providers that need minutes to prepare (TensorRT) are only used when they are asked for.
+
+    Raises `MissingExtraError` without onnxruntime, `ModelFileError` for a file that it cannot load or that has other
+    inputs or outputs than a probpose-edge file, `InputError` for a provider this installation does not have.
+    """
+
+    provenance = "measured"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
+    ) -> None:
+        ort = import_extra("Running .onnx files", "onnxruntime", "onnx")
+        chosen = list(providers) if providers is not None else ["CPUExecutionProvider"]
+        available = ort.get_available_providers()
+        for provider in chosen:
+            name = provider if isinstance(provider, str) else provider[0]
+            if name not in available:
+                raise InputError(
+                    f"The onnxruntime installed here has the providers {', '.join(available)}, not {name}. Choose one "
+                    "of them, or install the onnxruntime package that has it."
+                )
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            session = ort.InferenceSession(os.fspath(path), options, providers=chosen)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            reason = " ".join(str(error).split())
+            raise ModelFileError(
+                f"onnxruntime {ort.__version__} cannot load {path}: {reason}. Copy the file again, convert the "
+                "checkpoint again, or update onnxruntime."
+            ) from error
+        self._batch, self._input_wh = _check_interface(path, session)
+        self._session: Any = session
+        self.name = f"onnxruntime {ort.__version__} ({', '.join(session.get_providers())})"
+
+    def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
+        """Run (N, H, W, 3) uint8 RGB crops; N may be any number, zero included."""
+        if self._session is None:
+            raise closed_error()
+        return run_in_parts(check_crops(crops, self._input_wh), self._batch, self._run)
+
+    def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
+        outputs = self._session.run(list(OUTPUT_NAMES), {"image": crops})
+        return RawOutputs(**dict(zip(OUTPUT_NAMES, outputs, strict=True)))
+
+    def close(self) -> None:
+        """Release the model; further calls to `run` are errors."""
+        self._session = None
+
+
+def _check_interface(path: str | os.PathLike[str], session: Any) -> tuple[int, tuple[int, int]]:
+    """Largest batch, and input size in pixels, width first; raises `ModelFileError` for another interface."""
+    inputs = [(node.name, node.type, node.shape) for node in session.get_inputs()]
+    outputs = {node.name: node.type for node in session.get_outputs()}
+    fits = len(inputs) == 1 and inputs[0][:2] == ("image", "tensor(uint8)") and len(inputs[0][2]) == 4
+    fits = fits and all(isinstance(size, int) for size in inputs[0][2][1:]) and inputs[0][2][3] == 3
+    if not fits or any(outputs.get(name) != "tensor(float)" for name in OUTPUT_NAMES):
+        raise ModelFileError(
+            f"A probpose-edge .onnx file has one uint8 input 'image' (N, H, W, 3) and the float outputs "
+            f"{', '.join(OUTPUT_NAMES)}; {path} has {inputs} and {outputs}. Use a file written by "
+            "`probpose-edge convert`."
+        )
+    batch, height, width, _ = inputs[0][2]
+    return (batch if isinstance(batch, int) else LARGEST_BATCH), (width, height)
