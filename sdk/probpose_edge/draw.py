@@ -111,7 +111,7 @@ def _side_colors(skeleton: Skeleton | ModelContract) -> list[Color]:
 def _thickness(poses: Poses, person: int) -> float:
     """Width of the limbs in pixels: it follows the size of the person, whose window is a quarter larger than the "
     "box."""
-    return float(np.clip(poses.windows[person, 3] / 130, 1.0, 12.0))
+    return float(np.clip(poses.windows[person, 3] / 150, 1.0, 12.0))
 
 
 def _draw_present(
@@ -130,8 +130,8 @@ def _draw_present(
             _line(canvas, points[a], points[b], color, thickness)
     for index in np.flatnonzero(present):
         rim = _VISIBLE_RIM if poses.visibility[person, index] >= 0.5 else _OCCLUDED_RIM
-        _disc(canvas, points[index], 1.9 * thickness + 0.8, rim)
-        _disc(canvas, points[index], 1.35 * thickness + 0.3, colors[index])
+        _disc(canvas, points[index], 1.55 * thickness + 1.0, rim)
+        _disc(canvas, points[index], 1.15 * thickness + 0.3, colors[index])
 
 
 def _draw_absent(
@@ -158,14 +158,15 @@ def _draw_absent(
 
 def _draw_box(canvas: NDArray[np.uint8], poses: Poses, person: int, origin: NDArray[np.float64]) -> None:
     x1, y1, x2, y2 = np.round(poses.boxes[person] + np.tile(origin, 2)).astype(int).tolist()
-    thickness = max(1, round(_thickness(poses, person) / 2))
+    thickness = max(1, round(_thickness(poses, person) / 3))
     cv2.rectangle(canvas, (x1, y1), (x2, y2), _VISIBLE_RIM, thickness, cv2.LINE_AA)
-    scale = float(np.clip(poses.windows[person, 3] / 700, 0.35, 1.5))
+    scale = float(np.clip(poses.windows[person, 3] / 900, 0.4, 1.5))
     label = f"{poses.scores[person]:.2f}"
-    (_, text_height), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
-    place = (max(x1, 0) + 3, max(y1, 0) + text_height + below)
-    cv2.putText(canvas, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OCCLUDED_RIM, thickness + 2, cv2.LINE_AA)
-    cv2.putText(canvas, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _VISIBLE_RIM, thickness, cv2.LINE_AA)
+    (text_w, text_h), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    left, top = max(x1, 0), max(y1, 0)
+    cv2.rectangle(canvas, (left, top), (left + text_w + 4, top + text_h + below + 2), _VISIBLE_RIM, -1)
+    place = (left + 2, top + text_h + below // 2 + 1)
+    cv2.putText(canvas, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OCCLUDED_RIM, thickness, cv2.LINE_AA)
 
 
 def _overlay_maps(
