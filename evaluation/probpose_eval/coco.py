@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import AnnotationError
+from probpose_edge.skeleton import COCO_17
 from probpose_eval.atomic_write import write_text_atomically
 
 VISIBILITY_LEVELS = (0, 1, 2, 3)
@@ -194,6 +195,30 @@ def annotations_to_document(annotations: AnnotationSet) -> dict[str, Any]:
         "annotations": [_person_record(person, annotations.category_id) for person in annotations.persons],
         "categories": [category],
     }
+
+
+def labelled_persons(annotations: AnnotationSet) -> tuple[Person, ...]:
+    """The persons that count: no crowd, ``num_keypoints`` > 0, and a keypoint with v = 1 or 2; in file order."""
+    return tuple(
+        person
+        for person in annotations.persons
+        if not person.iscrowd and person.num_keypoints > 0 and np.isin(person.keypoints[:, 2], (1, 2)).any()
+    )
+
+
+def sigmas_of(annotations: AnnotationSet) -> tuple[float, ...]:
+    """The OKS sigmas of a set: its category's, or COCO's if its keypoints are those of COCO.
+
+    Raises `AnnotationError` for other keypoints without sigmas.
+    """
+    if annotations.sigmas is not None:
+        return annotations.sigmas
+    if annotations.keypoint_names == COCO_17.keypoint_names:
+        return COCO_17.sigmas
+    raise AnnotationError(
+        "OKS needs one sigma per keypoint, but the category names none and its keypoints are not those of COCO. "
+        "Add a list 'sigmas' to the category."
+    )
 
 
 def write_annotations(path: str | os.PathLike[str], annotations: AnnotationSet) -> None:

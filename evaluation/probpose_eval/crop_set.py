@@ -52,7 +52,7 @@ class CropRecipe:
     def __post_init__(self) -> None:
         low, high = self.lost_share
         if not 0 <= low <= high < 1:
-            raise InputError(f"lost_share must be a range in [0, 1), got {self.lost_share}. Use (0.3, 0.7).")
+            raise InputError(f"lost_share must lie in [0, 1), got {self.lost_share}. Use for example (0.3, 0.7).")
         for name in ("sideways", "min_kept_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}. Give a share.")
@@ -63,7 +63,7 @@ class CropRecipe:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CropSet:
-    """A cropped set: its annotations and, per image id, the rectangle x0, y0, x1, y1 cut out of the source, whole px."""
+    """A cropped set: its annotations and, per image id, the whole-pixel rectangle x0, y0, x1, y1 it shows."""
 
     annotations: AnnotationSet
     rectangles_xyxy: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
