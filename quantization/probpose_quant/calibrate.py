@@ -1,0 +1,75 @@
+"""Post-training static quantization: export, observe example crops, convert."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.fx import GraphModule
+
+from probpose_edge.exceptions import InputError
+from probpose_models.deploy import Deployable
+from probpose_quant.recipe import Recipe
+
+
+@torch.no_grad()
+def quantize_static(
+    model: nn.Module,
+    calibration_crops: NDArray[np.uint8],
+    recipe: Recipe,
+    *,
+    int32_bias: bool,
+    unsigned_activations: bool = False,
+    batch_size: int = 8,
+) -> GraphModule:
+    """A network, or a `Deployable` around one, as a graph with quantize and dequantize operators in it.
+
+    Parameters
+    ----------
+    model: the network in float32; it is not changed.
+    calibration_crops: (M, H, W, 3) uint8 RGB, M >= 1, typical of what the file will see.
+    int32_bias, unsigned_activations: what the target's kernels want, see `ProbPoseQuantizer`.
+
+    Returns a graph module with the signature of `Deployable`, batch normalisations folded, weights stored as int8,
+    any batch size. Raises `InputError` without calibration crops.
+    """
+    # Here rather than at the top: the messages torchao prints while it loads belong to no one who does not use it.
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    from probpose_quant.quantizer import ProbPoseQuantizer
+
+    if len(calibration_crops) == 0:
+        raise InputError(
+            "Static quantization takes its ranges from example crops and got none. "
+            "Name annotated pictures with --calib (calibration_crops in Python)."
+        )
+    graph = export_graph(model, calibration_crops[:1].shape[1:3])
+    quantizer = ProbPoseQuantizer(recipe, int32_bias=int32_bias, unsigned_activations=unsigned_activations)
+    prepared = prepare_pt2e(graph, quantizer)
+    for first in range(0, len(calibration_crops), batch_size):
+        prepared(torch.from_numpy(np.ascontiguousarray(calibration_crops[first : first + batch_size])))
+    return convert_pt2e(prepared)
+
+
+def export_graph(model: nn.Module, image_hw: tuple[int, ...]) -> GraphModule:
+    """The eval graph of a network or `Deployable` with a free batch size and nothing in it but arithmetic."""
+    deployable = model if isinstance(model, Deployable) else Deployable(model)
+    was_training = model.training
+    deployable.eval()
+    try:
+        image = torch.zeros(2, *image_hw, 3, dtype=torch.uint8)
+        batch = torch.export.Dim("batch", min=1, max=4096)
+        program = torch.export.export(deployable, (image,), dynamic_shapes={"image": {0: batch}})
+    finally:
+        model.train(was_training)
+    graph = program.module(check_guards=False)
+    for node in list(graph.graph.nodes):
+        # Neither computes anything, and both would stand between a value and its quantizer.
+        if node.target is torch.ops.aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+        elif node.target is torch.ops.aten._assert_tensor_metadata.default:
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return graph

@@ -1,0 +1,82 @@
+"""How ranges are found: observers for weights and activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+from probpose_quant.recipe import Recipe
+
+# Folding batch normalisation leaves channels whose weights are almost zero. With a floor, the scale of their int32
+# bias (activation scale times weight scale) stays large enough for the bias to fit; the error is below 1e-6.
+SMALLEST_WEIGHT_SCALE = 2.0**-20
+
+
+class PercentileObserver(HistogramObserver):
+    """The range without the outermost values: a share `tail` of them on each side."""
+
+    def __init__(self, tail: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tail = tail
+
+    def _non_linear_param_search(self) -> tuple[Tensor, Tensor]:
+        share = self.histogram.double().cumsum(0) / self.histogram.double().sum()
+        width = (self.max_val - self.min_val) / self.bins
+        first = int((share <= self.tail).sum())
+        last = int((share < 1 - self.tail).sum())
+        return self.min_val + width * first, self.min_val + width * (last + 1)
+
+
+class SquaredErrorObserver(HistogramObserver):
+    """The range with the least mean squared error of the values seen, rounding and clipping taken together."""
+
+    STEPS = 80
+
+    def _non_linear_param_search(self) -> tuple[Tensor, Tensor]:
+        width = (self.max_val - self.min_val) / self.bins
+        centers = self.min_val + width * (torch.arange(self.bins) + 0.5)
+        low, high = self.min_val.clamp(max=0), self.max_val.clamp(min=0)
+        best, best_error = (low, high), float("inf")
+        # Both ends shrink alike: ranges here are either one-sided (after ReLU) or about symmetric.
+        for step in range(self.STEPS):
+            share = 1 - 0.9 * step / self.STEPS
+            a, b = low * share, high * share
+            scale = ((b - a) / 255).clamp(min=1e-12)
+            rounded = (((centers - a) / scale).round().clamp(0, 255)) * scale + a
+            error = float((self.histogram * (rounded - centers) ** 2).sum())
+            if error < best_error:
+                best, best_error = (a, b), error
+        return best
+
+
+def activation_spec(recipe: Recipe, *, unsigned: bool) -> QuantizationSpec:
+    """Per tensor, affine, 8 bits. Unsigned is the same grid with the zero point moved by 128."""
+    low, high = (0, 255) if unsigned else (-128, 127)
+    observer = {
+        "minmax": MinMaxObserver,
+        "percentile": PercentileObserver.with_args(tail=recipe.tail),
+        "mse": SquaredErrorObserver,
+    }[recipe.observer]
+    return QuantizationSpec(
+        dtype=torch.uint8 if unsigned else torch.int8,
+        quant_min=low,
+        quant_max=high,
+        qscheme=torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=observer,
+    )
+
+
+def weight_spec(channel_axis: int) -> QuantizationSpec:
+    """Per channel, symmetric, int8 without -128, so that a product of two never overflows where pairs are added."""
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=channel_axis,
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=SMALLEST_WEIGHT_SCALE),
+    )

@@ -1,0 +1,132 @@
+"""Which values of an exported graph are quantized: the one quantizer behind every static int8 file.
+
+Convolutions take int8 and give int8 (ONNX Runtime runs a convolution in int8 only if its output is quantized too);
+pads, pools and upsampling between them pass int8 on with the same scale; sums of two int8 values are int8. Linear
+layers and matrix products take int8 and give float: quantizing their outputs as well was slower and less accurate.
+The network's outputs stay float.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e.quantizer import (
+    DerivedQuantizationSpec,
+    QuantizationAnnotation,
+    QuantizationSpec,
+    Quantizer,
+    SharedQuantizationSpec,
+)
+
+from probpose_quant.observers import activation_spec, weight_spec
+from probpose_quant.recipe import Recipe
+
+aten = torch.ops.aten
+_WEIGHT_AXIS: dict[Any, int] = {
+    aten.conv2d.default: 0,
+    aten.conv2d.padding: 0,
+    aten.linear.default: 0,
+    # (in, out, height, width): the output channel comes second.
+    aten.conv_transpose2d.input: 1,
+}
+_CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input)
+_ACTIVATIONS = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default)
+_SUMS = (aten.add.Tensor, aten.add_.Tensor)
+_PASS_THROUGH = (
+    aten.pad.default, aten.constant_pad_nd.default, aten.max_pool2d.default, aten.upsample_bilinear2d.vec,
+    aten.pixel_shuffle.default,
+)  # fmt: skip
+
+
+class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
+    """Annotates an exported eval graph for `prepare_pt2e`.
+
+    int32_bias: quantize biases to int32 with the scale of the products they are added to, as ONNX Runtime's integer
+    kernels need; CoreML takes float biases only. unsigned_activations: uint8 instead of int8, the same values with
+    the zero point moved by 128; what x86-64 multiplies fastest.
+    """
+
+    def __init__(self, recipe: Recipe, *, int32_bias: bool, unsigned_activations: bool) -> None:
+        super().__init__()
+        self._recipe = recipe
+        self._int32_bias = int32_bias
+        self._activation = activation_spec(recipe, unsigned=unsigned_activations)
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        integer: set[Node] = set()
+        for node in model.graph.nodes:
+            if node.op != "call_function":
+                continue
+            if node.target in _CONVOLUTIONS:
+                self._annotate_weighted(node)
+                self._annotate_output(_with_activation(node), integer)
+            elif node.target is aten.linear.default and self._recipe.linear:
+                self._annotate_weighted(node)
+            elif node.target is aten.matmul.default and self._recipe.linear:
+                _annotate(node, dict.fromkeys(node.args, self._activation))
+            elif node.target in _PASS_THROUGH and node.args[0] in integer:
+                source = node.args[0]
+                _annotate(node, {source: self._activation}, SharedQuantizationSpec((source, node)))
+                integer.add(node)
+            elif node.target in _SUMS and all(x in integer for x in node.args):
+                _annotate(node, dict.fromkeys(node.args, self._activation))
+                self._annotate_output(_with_activation(node), integer)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        """Nothing to refuse: what is not annotated stays float."""
+
+    def _annotate_weighted(self, node: Node) -> None:
+        source, weight = node.args[0], node.args[1]
+        specs: dict[Node, Any] = {source: self._activation, weight: weight_spec(_WEIGHT_AXIS[node.target])}
+        bias = node.args[2] if len(node.args) > 2 else None
+        if bias is not None and self._int32_bias:
+            specs[bias] = DerivedQuantizationSpec(
+                derived_from=[(source, node), (weight, node)],
+                derive_qparams_fn=_bias_qparams,
+                dtype=torch.int32,
+                quant_min=-(2**31),
+                quant_max=2**31 - 1,
+                qscheme=torch.per_channel_symmetric,
+                ch_axis=0,
+            )
+        _annotate(node, specs)
+
+    def _annotate_output(self, node: Node, integer: set[Node]) -> None:
+        if _ends_in_output(node):
+            return
+        annotation = node.meta.get("quantization_annotation") or QuantizationAnnotation(_annotated=True)
+        annotation.output_qspec = self._activation
+        node.meta["quantization_annotation"] = annotation
+        integer.add(node)
+
+
+def _annotate(
+    node: Node, inputs: dict[Any, Any], output: QuantizationSpec | SharedQuantizationSpec | None = None
+) -> None:
+    node.meta["quantization_annotation"] = QuantizationAnnotation(
+        input_qspec_map=inputs, output_qspec=output, _annotated=True
+    )
+
+
+def _with_activation(node: Node) -> Node:
+    """The ReLU or ReLU6 that alone reads `node`, else `node`: the value worth quantizing is the one after it."""
+    users = list(node.users)
+    return users[0] if len(users) == 1 and users[0].target in _ACTIVATIONS else node
+
+
+def _ends_in_output(node: Node) -> bool:
+    """Whether the value only goes, reshaped or through a sigmoid, to the outputs of the network."""
+    to_output = (aten.flatten.using_ints, aten.sigmoid.default)
+    return all(user.op == "output" or (user.target in to_output and _ends_in_output(user)) for user in node.users)
+
+
+def _bias_qparams(observers: list[Any]) -> tuple[Tensor, Tensor]:
+    (activation_scale, _), (weight_scale, _) = (observer.calculate_qparams() for observer in observers)
+    scale = activation_scale * weight_scale
+    return scale, torch.zeros_like(scale, dtype=torch.int64)
+
+
