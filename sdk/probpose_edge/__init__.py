@@ -25,6 +25,7 @@ from probpose_edge.read_contract import read_contract
 from probpose_edge.runtimes.base import RawOutputs, Runtime
 from probpose_edge.runtimes.open_runtime import open_runtime
 from probpose_edge.skeleton import COCO_17, Skeleton
+from probpose_edge.version import __version__
 from probpose_edge.weights import shipped_model
 from probpose_edge.window import (
     box_to_window,
@@ -53,6 +54,7 @@ __all__ = [
     "RuntimeUnavailableError",
     "Skeleton",
     "TrainingError",
+    "__version__",
     "box_to_window",
     "calibrate_presence",
     "cells_to_image",
