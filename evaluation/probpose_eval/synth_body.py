@@ -41,11 +41,12 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class Skeleton3D:
-    """Joints (name → (3,)) and orientations (name → (3, 3), columns left, up, forward) in the camera frame, root at 0."""
+    """A posed body in the camera frame, pelvis at 0: joints (name → (3,)), frames (name → (3, 3), columns left, up and
+    forward of the part), and the activity it was sampled for."""
 
     joints: dict[str, Array]
     frames: dict[str, Array]
-    grounded: bool
+    activity: str
 
 
 def rotation(axis: int, angle: float) -> Array:
@@ -70,8 +71,8 @@ def sample_body(rng: np.random.Generator) -> Body:
     broad = float(rng.uniform(-1, 1))
     return Body(
         head=np.array([vary(0.046), vary(0.066), vary(0.056)]) * head,
-        neck=vary(0.052, 0.1),
-        torso=vary(0.285) * (1.06 if child else 1.0),
+        neck=vary(0.042, 0.1),
+        torso=vary(0.305) * (1.06 if child else 1.0),
         shoulder=vary(0.104) + 0.010 * broad,
         hip=vary(0.056) - 0.004 * broad,
         upper_arm=vary(0.170) * limb,
@@ -225,14 +226,14 @@ def sample_skeleton(rng: np.random.Generator, body: Body, *, yaw: float | None =
     joints["waist"] = joints["pelvis"] + pelvis @ np.array([0, 0.35 * body.torso, 0])
     joints["chest"] = joints["waist"] + spine @ np.array([0, 0.37 * body.torso, 0.0])
     joints["collar"] = joints["chest"] + chest @ np.array([0, 0.28 * body.torso, 0.0])
-    joints["neck"] = joints["collar"] + chest @ np.array([0, 0.03, 0.0])
+    joints["neck"] = joints["collar"] + chest @ np.array([0, 0.012, 0.0])
     joints["head"] = joints["neck"] + head @ np.array([0, body.neck * 0.5 + body.head[1], 0.012])
     for name, sign, arm, leg in (("left", 1.0, arms[0], legs[0]), ("right", -1.0, arms[1], legs[1])):
         shrug = 0.03 * float(np.clip(arm[0] + arm[1] - 1.2, 0, 1))
         upper = chest @ rotation(0, -arm[0]) @ rotation(2, sign * arm[1]) @ rotation(1, -sign * arm[2])
         lower = upper @ rotation(0, -arm[3])
         hand = lower @ rotation(0, n(-0.1, 0.25)) @ rotation(2, n(0, 0.2))
-        joints[f"{name}_shoulder"] = joints["collar"] + chest @ np.array([sign * body.shoulder, shrug - 0.012, -0.005])
+        joints[f"{name}_shoulder"] = joints["collar"] + chest @ np.array([sign * body.shoulder, shrug - 0.03, -0.005])
         joints[f"{name}_elbow"] = joints[f"{name}_shoulder"] + upper @ down * body.upper_arm
         joints[f"{name}_wrist"] = joints[f"{name}_elbow"] + lower @ down * body.forearm
         joints[f"{name}_fingers"] = joints[f"{name}_wrist"] + hand @ down * body.hand
@@ -249,7 +250,7 @@ def sample_skeleton(rng: np.random.Generator, body: Body, *, yaw: float | None =
         frames |= {f"{name}_thigh": thigh, f"{name}_shank": shank, f"{name}_foot": sole}
     for name, where in FACE.items():
         joints[name] = joints["head"] + head @ (where * body.head)
-    return Skeleton3D(joints=joints, frames=frames, grounded=activity not in ("jump", "wild"))
+    return Skeleton3D(joints=joints, frames=frames, activity=activity)
 
 
 FACE: dict[str, Array] = {

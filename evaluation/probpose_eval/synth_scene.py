@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from probpose_edge.exceptions import InputError
 
-from probpose_eval.synth_backdrop import backdrop, camera_faults, occluder, shadow
+from probpose_edge.exceptions import InputError
+from probpose_eval.synth_backdrop import backdrop, camera_faults
 from probpose_eval.synth_body import sample_body, sample_skeleton
 from probpose_eval.synth_canvas import Canvas
-from probpose_eval.synth_figure import OWN_PARTS, PARTS_PER_PERSON, Figure, draw_figure, make_figure
+from probpose_eval.synth_figure import draw_figure
 from probpose_eval.synth_looks import sample_looks
+from probpose_eval.synth_person import OWN_PARTS, PARTS_PER_PERSON, Figure, make_figure
+from probpose_eval.synth_things import THING_ID, held, occluder, seat, shadow
 
 MAX_PERSONS = 12
-_OCCLUDER_ID = 255
+UNLISTED_ID = 254
 _LEAST_AREA_PX = 48
-_LEAST_SHARE = 0.2
+_MOST_HIDDEN = 0.6
+_ATTEMPTS = 20
+_PLACEMENTS = 5
+_SMALLEST_PX = 24.0  # standing height
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnPerson:
     """Truth about one person.
 
-    keypoints: (17, 3) float64, COCO order, x and y in image pixels (true even beyond the border), and v: 2 what is
-        on top at that pixel is the part the keypoint belongs to; 1 it is hidden by the person's own body or hair,
-        another person or a thing, or lies beyond the border.
-    bbox_xyxy: (4,) float64, the pixels where the person is on top: left and top edge, right and bottom edge.
+    keypoints: (17, 3) float64, COCO order: x and y in image pixels, true even beyond the border, and v. v = 2: what is
+        on top at that pixel is the part of the person that the keypoint belongs to. v = 1: it is hidden by the
+        person's own body, hair or loose skirt, by another person or a thing, or lies beyond the border.
+    bbox_xyxy: (4,) float64, edges of the pixels where the person is on top: left, top, right, bottom.
     area: number of those pixels.
     """
 
@@ -38,9 +44,14 @@ class DrawnPerson:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """image: (H, W, 3) uint8 BGR; persons: farthest first; ids: (H, W) uint8, what is on top at each pixel:
-    0 the backdrop, 255 a thing in front, else 1 + 16 * (index in `persons`) + part (`synth_figure.PART_NAMES`),
-    and 254 a person left out of `persons` because almost nothing of them is in view."""
+    """A picture and its truth.
+
+    image: (H, W, 3) uint8 BGR.
+    persons: farthest first.
+    ids: (H, W) uint8, what is on top at each pixel: 0 the backdrop, 255 a thing, 254 a person who is not in `persons`
+        because almost nothing of them can be seen, else ``1 + 17 * (index in persons) + part``, the part an index
+        into `synth_person.PART_NAMES`.
+    """
 
     image: NDArray[np.uint8]
     persons: tuple[DrawnPerson, ...]
@@ -57,15 +68,15 @@ def draw_scene(
     occluder_share: float = 0.35,
     yaw: float | None = None,
 ) -> Scene:
-    """Draw one picture.
+    """Draw one picture of people; at least one of them is in `Scene.persons`.
 
     Parameters
     ----------
     rng: the only source of chance; the same state draws the same picture.
-    width, height: size in pixels, at least 64 each.
-    persons: fewest and most people to draw, 1 to 12. Somebody of whom almost nothing stays in view is not listed.
+    width, height: size in pixels, 64 to 8192.
+    persons: fewest and most people to draw, 1 to 12. Those of whom almost nothing can be seen are not listed.
     cut_share: share of people placed across the border of the picture.
-    occluder_share: share of pictures with things in front of people.
+    occluder_share: share of pictures with things in front of people; a share as large holds something.
     yaw: radians everybody turns to their own left, 0 facing the viewer; sampled per person if None.
 
     Raises
@@ -73,24 +84,46 @@ def draw_scene(
     InputError: a value outside these ranges.
     """
     _check(width, height, persons, cut_share, occluder_share)
+    for _ in range(_ATTEMPTS):
+        scene = _draw(rng, width, height, persons, cut_share, occluder_share, yaw)
+        if scene.persons:
+            break
+        cut_share = cut_share / 2
+    else:
+        scene = _draw(rng, width, height, (1, 1), 0.0, 0.0, yaw)
+    return scene
+
+
+def _draw(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    persons: tuple[int, int],
+    cut_share: float,
+    occluder_share: float,
+    yaw: float | None,
+) -> Scene:
     count = int(rng.integers(persons[0], persons[1] + 1))
     light = np.array([rng.normal(0, 0.7), rng.normal(-0.6, 0.4), -1.0])
     canvas = Canvas(
-        image=backdrop(rng, width, height),
+        image=np.ascontiguousarray(backdrop(rng, width, height)),
         ids=np.zeros((height, width), np.uint8),
         light=light / np.linalg.norm(light),
         ambient=float(rng.uniform(0.35, 0.75)),
-        tint=np.clip(rng.normal(1.0, 0.05, 3) * rng.uniform(0.75, 1.15), 0.5, 1.3),
+        tint=np.clip(rng.normal(1.0, 0.05, 3) * rng.uniform(0.75, 1.15), 0.5, 1.3).astype(np.float32),
     )
-    figures = sorted((_place(rng, width, height, count, cut_share, yaw) for _ in range(count)), key=lambda f: f.scale)
+    figures = [_place(rng, width, height, count, cut_share, yaw) for _ in range(count)]
+    figures.sort(key=lambda figure: figure.scale)  # the larger, the nearer
     for index, figure in enumerate(figures):
-        if figure.skeleton.grounded and rng.random() < 0.8:
-            feet = np.stack([figure.place[f"{side}_{end}"] for side in ("left", "right") for end in ("heel", "toe")])
-            half_w = 0.5 * float(np.ptp(feet[:, 0])) + 0.08 * figure.scale
-            shadow(canvas, np.array([feet[:, 0].mean(), feet[:, 1].max()]), (half_w, 0.05 * figure.scale))
+        if figure.skeleton.activity not in ("jump", "wild") and rng.random() < 0.8:
+            shadow(canvas, figure)
+        if figure.skeleton.activity == "sit" and rng.random() < 0.75:
+            seat(rng, canvas, figure)
         draw_figure(canvas, figure, 1 + PARTS_PER_PERSON * index)
+        if rng.random() < 0.6 * occluder_share:
+            held(rng, canvas, figure)
     if rng.random() < occluder_share:
-        _put_things_in_front(rng, canvas, figures)
+        _put_things_in_front(rng, canvas, count)
     truths, ids = _truth(canvas, figures)
     return Scene(image=camera_faults(rng, canvas.image), persons=truths, ids=ids)
 
@@ -98,7 +131,7 @@ def draw_scene(
 def _check(width: int, height: int, persons: tuple[int, int], cut_share: float, occluder_share: float) -> None:
     for name, size in (("width", width), ("height", height)):
         if not isinstance(size, (int, np.integer)) or not 64 <= size <= 8192:
-            raise InputError(f"{name} must be a whole number of pixels from 64 to 8192, got {size!r}. Choose one in it.")
+            raise InputError(f"{name} must be a whole number of pixels in [64, 8192], got {size!r}. Choose one there.")
     if len(persons) != 2 or not all(isinstance(n, (int, np.integer)) for n in persons) or not (
         1 <= persons[0] <= persons[1] <= MAX_PERSONS
     ):
@@ -124,15 +157,18 @@ def _place(
     fit = float(min(width / extent[0], height / extent[1]))
     cut = rng.random() < cut_share
     smallest = 0.4 if count == 1 else 0.25
-    share = rng.uniform(0.7, 2.2) if cut else rng.uniform(smallest, 0.97)
-    # Nobody is so large that a hand fills the picture: a standing height is at most three picture heights.
-    scale = float(np.clip(share * fit, 24.0, 3.0 * height))
     size = np.array([width, height])
     if cut:
-        # Some keypoint, chosen by chance, lies well inside the picture; the rest falls where it falls.
-        anchor = points[int(rng.integers(len(points)))]
-        origin = rng.uniform(0.12, 0.88, 2) * size - scale * anchor
+        for _ in range(_PLACEMENTS):
+            # Some joint, chosen by chance, lies well inside the picture; the rest falls where it falls.
+            scale = max(rng.uniform(0.7, 2.0) * fit, _SMALLEST_PX)
+            anchor = points[int(rng.integers(len(points)))]
+            origin = rng.uniform(0.12, 0.88, 2) * size - scale * anchor
+            places = origin + scale * points
+            if np.count_nonzero(((places > 0) & (places < size)).all(axis=1)) > len(points) // 4:
+                break
     else:
+        scale = max(rng.uniform(smallest, 0.97) * fit, _SMALLEST_PX)
         room = size - scale * extent
         origin = rng.uniform(0, 1, 2) * np.maximum(room, 0) - scale * low
         if rng.random() < 0.5:  # feet on the lower half, as in most photographs
@@ -140,53 +176,54 @@ def _place(
     return make_figure(body, looks, skeleton, origin_px=origin, scale=scale, distance=float(rng.uniform(3.0, 14.0)))
 
 
-def _put_things_in_front(rng: np.random.Generator, canvas: Canvas, figures: list[Figure]) -> None:
+def _put_things_in_front(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
     height, width = canvas.ids.shape
     for _ in range(int(rng.integers(1, 4))):
-        index = int(rng.integers(len(figures)))
-        own = _owned(canvas.ids, index)
-        ys, xs = np.nonzero(own.any(1))[0], np.nonzero(own.any(0))[0]
-        if not len(ys):
+        own = _owned(canvas.ids, int(rng.integers(count)))
+        left, top, w, h = cv2.boundingRect(own)
+        if not w:
             continue
-        mask, picture = occluder(rng, width, height, np.array([xs[0], ys[0], xs[-1], ys[-1]]))
-        covered = mask > 0
-        hides = [
-            np.count_nonzero(_owned(canvas.ids, other) & covered) / max(np.count_nonzero(_owned(canvas.ids, other)), 1)
-            for other in range(len(figures))
-        ]
-        if max(hides) > 0.6:  # nobody is hidden almost wholly
+        mask, picture = occluder(rng, width, height, np.array([left, top, left + w, top + h], np.float64))
+        covered, all_of_it = _areas(canvas.ids, count, mask), _areas(canvas.ids, count)
+        if (covered > _MOST_HIDDEN * all_of_it).any():  # nobody is hidden almost wholly
             continue
-        canvas.image[covered] = picture[covered]
-        canvas.ids[covered] = _OCCLUDER_ID
+        cv2.copyTo(picture, mask, canvas.image)
+        canvas.ids[mask > 0] = THING_ID
 
 
-def _owned(ids: NDArray[np.uint8], index: int) -> NDArray[np.bool_]:
+def _owned(ids: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+    """(H, W) uint8: 255 where person `index` is on top."""
     first = 1 + PARTS_PER_PERSON * index
-    # Wraps below zero to large values: one comparison instead of two.
-    return np.asarray((ids - np.uint8(first)) < PARTS_PER_PERSON)
+    return np.asarray(cv2.inRange(ids, (first,), (first + PARTS_PER_PERSON - 1,)), np.uint8)
+
+
+def _areas(ids: NDArray[np.uint8], count: int, mask: NDArray[np.uint8] | None = None) -> NDArray[np.float64]:
+    """Pixels per person, of those in `mask`."""
+    histogram = cv2.calcHist([ids], [0], mask, [256], [0, 256]).reshape(-1)
+    return np.asarray(histogram[1 : 1 + PARTS_PER_PERSON * count].reshape(count, -1).sum(1), np.float64)
 
 
 def _truth(canvas: Canvas, figures: list[Figure]) -> tuple[tuple[DrawnPerson, ...], NDArray[np.uint8]]:
     height, width = canvas.ids.shape
-    ids = canvas.ids.copy()
+    new_id = np.arange(256, dtype=np.uint8)
     persons: list[DrawnPerson] = []
     for index, figure in enumerate(figures):
+        first = 1 + PARTS_PER_PERSON * index
         own = _owned(canvas.ids, index)
-        area = int(np.count_nonzero(own))
-        box = np.zeros(4)
-        if area:
-            ys, xs = np.nonzero(own.any(1))[0], np.nonzero(own.any(0))[0]
-            box = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], np.float64)
-        seen = 0
+        area = cv2.countNonZero(own)
+        left, top, w, h = cv2.boundingRect(own)
         keypoints = np.concatenate([figure.keypoints_px, np.ones((17, 1))], axis=1)
-        for k, (x, y) in enumerate(np.floor(figure.keypoints_px + 0.5).astype(int)):
+        for k, (x, y) in enumerate(np.floor(figure.keypoints_px + 0.5).astype(int).tolist()):
             if 0 <= x < width and 0 <= y < height:
-                seen += 1
-                part = int(canvas.ids[y, x]) - 1 - PARTS_PER_PERSON * index
+                part = int(canvas.ids[y, x]) - first
                 if figure.facing[k] and part in OWN_PARTS[k]:
                     keypoints[k, 2] = 2
-        ids[own] = 254
-        if area >= max(_LEAST_AREA_PX, 0.0008 * figure.scale**2) and (keypoints[:, 2] == 2).any() and seen >= 2:
-            ids[own] = canvas.ids[own] - np.uint8(PARTS_PER_PERSON * (index - len(persons)))
+        ids_of_person = slice(first, first + PARTS_PER_PERSON)
+        # One keypoint in view and a patch of a few hands' size: less cannot be called a person in the picture.
+        if area >= max(_LEAST_AREA_PX, 0.002 * figure.scale**2) and (keypoints[:, 2] == 2).any():
+            new_id[ids_of_person] = 1 + PARTS_PER_PERSON * len(persons) + np.arange(PARTS_PER_PERSON)
+            box = np.array([left, top, left + w, top + h], np.float64)
             persons.append(DrawnPerson(keypoints=keypoints, bbox_xyxy=box, area=float(area)))
-    return tuple(persons), ids
+        else:
+            new_id[ids_of_person] = UNLISTED_ID
+    return tuple(persons), np.asarray(cv2.LUT(canvas.ids, new_id))

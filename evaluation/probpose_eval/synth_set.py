@@ -13,14 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from probpose_edge.exceptions import InputError
 from probpose_edge.skeleton import COCO_17
-from probpose_edge.window import box_to_window
-
 from probpose_eval.synth_scene import DrawnPerson, draw_scene
+from probpose_eval.windows import inside_windows, person_windows
 
-_INPUT_WH = (192, 256)
-_PADDING = 1.25
 _JPEG_QUALITY = 92
 
 
@@ -106,7 +104,7 @@ def write_synth_set(
 
 def _check(target: Path, count: int, seed: int, image_format: str) -> None:
     if not isinstance(count, (int, np.integer)) or count < 1:
-        raise InputError(f"count must be a whole number of pictures, at least 1, got {count!r}. Choose for example 100.")
+        raise InputError(f"count must be a whole number of at least 1, got {count!r}. Choose for example 100.")
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise InputError(f"seed must be a whole number, at least 0, got {seed!r}. Choose for example 0.")
     if image_format not in ("jpg", "png"):
@@ -130,10 +128,9 @@ def _annotation(person: DrawnPerson) -> dict[str, Any]:
 
 def windowed_keypoints(person: DrawnPerson) -> NDArray[np.float64]:
     """(17, 3): the keypoints of `person` with v = 3 and place (0, 0) outside the activation window of its box."""
-    cx, cy, w, h = box_to_window(person.bbox_xyxy[None], _INPUT_WH, _PADDING)[0]
     keypoints = person.keypoints.copy()
-    outside = (np.abs(keypoints[:, 0] - cx) > w / 2) | (np.abs(keypoints[:, 1] - cy) > h / 2)
-    keypoints[outside] = (0.0, 0.0, 3.0)
+    inside = inside_windows(keypoints[None, :, :2], person_windows(person.bbox_xyxy[None]))[0]
+    keypoints[~inside] = (0.0, 0.0, 3.0)
     return keypoints
 
 
