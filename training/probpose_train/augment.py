@@ -16,6 +16,8 @@ from probpose_train.config import AugmentConfig
 from probpose_train.sources import TrainPerson
 
 FloatArray = NDArray[np.float64]
+SMALLEST_BOX_PX = 8
+"""A cut that leaves less of the box than this, in width or height, is not made."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,12 +58,15 @@ def augment(person: TrainPerson, rng: np.random.Generator, frame: WindowFrame, c
     located = (v == 1) | (v == 2)
     annotated_window = box_to_window(person.bbox_xyxy[None], frame.input_wh, frame.padding)[0]
     box = person.bbox_xyxy
-    if rng.random() < config.half_body:
-        box = half_body_box(box, xy, located, rng)
     border = np.array([0.0, 0.0, width, height])
+    if rng.random() < config.half_body:
+        in_picture = ((xy >= border[:2]) & (xy < border[2:])).all(1)
+        box = half_body_box(box, xy, located & in_picture, rng)
     if rng.random() < config.crop:
         border = random_border(box, border, rng, config.crop_keep)
-        box = np.concatenate((np.maximum(box[:2], border[:2]), np.minimum(box[2:], border[2:])))
+    shrunk = np.concatenate((np.maximum(box[:2], border[:2]), np.minimum(box[2:], border[2:])))
+    if (shrunk[2:] - shrunk[:2] >= SMALLEST_BOX_PX).all():
+        box = shrunk
     window = box_to_window(box[None], frame.input_wh, frame.padding)[0]
     center, size = window[:2], window[2:] * np.exp(rng.uniform(*np.log(config.scale)))
     center = center + size * rng.uniform(-config.shift, config.shift, 2)
@@ -134,7 +139,7 @@ def random_border(
     new = np.round(new)
     kept = np.minimum(new[2:], box_xyxy[2:]) - np.maximum(new[:2], box_xyxy[:2])
     # Opposite cuts can leave nothing: keep the whole picture then.
-    return new if (kept >= 8).all() else border_xyxy
+    return new if (kept >= SMALLEST_BOX_PX).all() else border_xyxy
 
 
 def crop_matrix(
