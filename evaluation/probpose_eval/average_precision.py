@@ -3,7 +3,7 @@
 The rules are those of the COCO evaluation (Lin et al. 2014): the 20 best results per image, matched greedily by score;
 10 OKS thresholds from 0.5 to 0.95; precision interpolated at 101 recall points; persons that are crowds, unlabelled or
 outside the area range are ignored, and so are the results matched to them and unmatched results outside the range.
-Matching runs for all images, thresholds and area ranges at once, one step per rank of the result in its image.
+Matching runs for many images and all thresholds and ranges at once, one step per rank of the result in its image.
 """
 
 from __future__ import annotations
@@ -26,12 +26,24 @@ _IMAGES_AT_ONCE = 512
 """Bounds the memory of one matching step."""
 
 Similarity = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float64]]
-"""(result indices (P,), person indices (P,)) -> OKS (P,)."""
+"""(person indices (P,), result indices (P,)) -> OKS (V, P), for V sets of counted keypoints."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Column:
+    """One way to count: which set of keypoints (row of the similarity), which persons are ignored, and the area range.
+
+    ignored: (G,) bool, persons that are nobody to find whatever their area. area_range: lowest and highest area, px².
+    """
+
+    view: int
+    ignored: NDArray[np.bool_]
+    area_range: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Matches:
-    """What became of N results in A area ranges at T thresholds; the results are sorted by falling score.
+    """What became of N results in A columns at T thresholds; the results are sorted by falling score.
 
     Attributes
     ----------
@@ -48,51 +60,45 @@ class Matches:
 
 def match(
     similarity: Similarity,
+    columns: Sequence[Column],
     *,
     result_images: NDArray[np.intp],
     result_scores: NDArray[np.float64],
     result_areas: NDArray[np.float64],
     person_images: NDArray[np.intp],
     person_areas: NDArray[np.float64],
-    person_ignored: NDArray[np.bool_],
     person_crowd: NDArray[np.bool_],
     image_count: int,
-    area_ranges: Sequence[tuple[float, float]],
     skip_ignored_images: bool = False,
 ) -> Matches:
-    """Match results to persons.
+    """Match N results to G persons in every column.
 
     result_images, person_images: positions of the images, 0 to ``image_count - 1``. `skip_ignored_images` leaves out,
-    per area range, images that have persons but only ignored ones: exococotools does so, COCO's evaluation does not.
+    per column, images that have persons but only ignored ones: exococotools does so, COCO's evaluation does not.
     """
-    ranges = np.asarray(area_ranges, dtype=np.float64)
+    low = np.array([[column.area_range[0]] for column in columns])
+    high = np.array([[column.area_range[1]] for column in columns])
+    outside = (person_areas < low) | (person_areas > high)
+    task = _Task(
+        similarity=similarity,
+        views=np.array([column.view for column in columns], dtype=np.intp),
+        person_ignored=np.stack([column.ignored for column in columns]) | outside,
+        person_crowd=person_crowd,
+        result_outside=(result_areas < low) | (result_areas > high),
+        skip_ignored_images=skip_ignored_images,
+    )
     results = _ranked_table(result_images, -result_scores, image_count, MAX_RESULTS_PER_IMAGE)
     persons = _ranked_table(person_images, np.zeros(len(person_images)), image_count, None)
-    outside = (person_areas < ranges[:, :1]) | (person_areas > ranges[:, 1:])
-    ignored_person = person_ignored | outside
-    result_outside = (result_areas < ranges[:, :1]) | (result_areas > ranges[:, 1:])
-    shape = (len(ranges), len(OKS_THRESHOLDS), len(result_images))
+    shape = (len(columns), len(OKS_THRESHOLDS), len(result_images))
     matched, ignored = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
-    by_size = np.argsort((persons >= 0).sum(axis=1), kind="stable")
-    by_size = by_size[(results[by_size] >= 0).any(axis=1)] if results.shape[1] else by_size[:0]
+    with_results = np.flatnonzero((results >= 0).any(axis=1))
+    by_size = with_results[np.argsort((persons[with_results] >= 0).sum(axis=1), kind="stable")]
     for start in range(0, len(by_size), _IMAGES_AT_ONCE):
         rows = by_size[start : start + _IMAGES_AT_ONCE]
-        _match_images(
-            similarity,
-            _trim(results[rows]),
-            _trim(persons[rows]),
-            ignored_person,
-            person_crowd,
-            result_outside,
-            skip_ignored_images,
-            matched,
-            ignored,
-        )
+        _match_images(task, _trim(results[rows]), _trim(persons[rows]), matched, ignored)
     kept = results[results >= 0]
     order = kept[np.argsort(-result_scores[kept], kind="stable")]
-    positives = np.zeros((len(ranges), image_count), dtype=np.int64)
-    for row, wanted in zip(positives, ~ignored_person, strict=True):
-        np.add.at(row, person_images[wanted], 1)
+    positives = np.stack([np.bincount(person_images[wanted], minlength=image_count) for wanted in ~task.person_ignored])
     return Matches(
         image_index=result_images[order],
         matched=matched[:, :, order],
@@ -102,19 +108,19 @@ def match(
 
 
 def precision_and_recall(
-    matches: Matches, area: int, image_weights: NDArray[np.integer] | None = None
+    matches: Matches, column: int, image_weights: NDArray[np.integer] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """(T, 101) interpolated precision and (T,) recall of one area range; None if there is nobody to find.
+    """(T, 101) interpolated precision and (T,) recall of one column; None if there is nobody to find.
 
     image_weights: (I,) how often each image counts, for resampling; each counts once without.
     """
-    counted = ~matches.ignored[area]
-    hits, misses = matches.matched[area] & counted, ~matches.matched[area] & counted
+    counted = ~matches.ignored[column]
+    hits, misses = matches.matched[column] & counted, ~matches.matched[column] & counted
     if image_weights is None:
-        positives = int(matches.positives[area].sum())
+        positives = int(matches.positives[column].sum())
         found, wrong = np.cumsum(hits, axis=1, dtype=np.float64), np.cumsum(misses, axis=1, dtype=np.float64)
     else:
-        positives = int(matches.positives[area] @ image_weights)
+        positives = int(matches.positives[column] @ image_weights)
         weights = image_weights[matches.image_index]
         found = np.cumsum(hits * weights, axis=1, dtype=np.float64)
         wrong = np.cumsum(misses * weights, axis=1, dtype=np.float64)
@@ -150,51 +156,56 @@ def _trim(table: NDArray[np.intp]) -> NDArray[np.intp]:
     return table[:, : int((table >= 0).sum(axis=1).max(initial=0))]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Task:
+    """What `_match_images` needs to know of all images: (A,) views, (A, G) ignored persons, (A, N) results."""
+
+    similarity: Similarity
+    views: NDArray[np.intp]
+    person_ignored: NDArray[np.bool_]
+    person_crowd: NDArray[np.bool_]
+    result_outside: NDArray[np.bool_]
+    skip_ignored_images: bool
+
+
 def _match_images(
-    similarity: Similarity,
+    task: _Task,
     results: NDArray[np.intp],
     persons: NDArray[np.intp],
-    ignored_person: NDArray[np.bool_],
-    crowd_person: NDArray[np.bool_],
-    result_outside: NDArray[np.bool_],
-    skip_ignored_images: bool,
     matched: NDArray[np.bool_],
     ignored: NDArray[np.bool_],
 ) -> None:
     """Fill the columns of `matched` and `ignored` (A, T, N) that belong to the tables (C, D) and (C, G)."""
     there = persons >= 0
-    if persons.shape[1] == 0:
-        columns = results[results >= 0]
-        ignored[:, :, columns] = result_outside[:, None, columns]
+    c_count, g_count = there.shape
+    if g_count == 0:
+        found = results[results >= 0]
+        ignored[:, :, found] = task.result_outside[:, None, found]
         return
     pair = (results >= 0)[:, :, None] & there[:, None, :]
-    values = np.full(pair.shape, -1.0)
-    values[pair] = similarity(
-        np.broadcast_to(results[:, :, None], pair.shape)[pair], np.broadcast_to(persons[:, None, :], pair.shape)[pair]
-    )
-    person_ignored = ignored_person[:, persons] | ~there  # (A, C, G)
-    crowd = crowd_person[persons] & there
-    skipped = np.asarray(there.any(axis=1) & person_ignored.all(axis=2)) & skip_ignored_images  # (A, C)
+    image, d_index, g_index = np.nonzero(pair)
+    similarity = task.similarity(persons[image, g_index], results[image, d_index])
+    values = np.full((len(similarity), *pair.shape), -1.0)
+    values[:, pair] = similarity
     # COCO walks the persons with those to be found first and takes the last of the best: a rank says the same.
-    g = persons.shape[1]
-    rank = np.argsort(np.argsort(values, axis=2, kind="stable"), axis=2).astype(np.int16)
+    rank = np.argsort(np.argsort(values, axis=3, kind="stable"), axis=3).astype(np.int16)
+    values, rank = values[task.views], rank[task.views]  # (A, C, D, G)
+    person_ignored = task.person_ignored[:, persons] | ~there  # (A, C, G)
+    first = (g_count * ~person_ignored).astype(np.int16)
+    crowd = task.person_crowd[persons] & there
+    skipped = np.asarray(there.any(axis=1) & person_ignored.all(axis=2)) & task.skip_ignored_images  # (A, C)
     thresholds = np.minimum(OKS_THRESHOLDS, 1 - 1e-10)[:, None, None]
-    free = np.ones((len(ignored_person), len(OKS_THRESHOLDS), *there.shape), dtype=np.bool_)
-    first = (np.int16(g) * ~person_ignored).astype(np.int16)
+    free = np.ones((len(task.views), len(thresholds), c_count, g_count), dtype=np.bool_)
     for d in range(results.shape[1]):
-        good = values[:, d] >= thresholds  # (T, C, G)
-        candidate = free & good
-        key = np.where(candidate, (rank[:, d] + first)[:, None], np.int16(-1))
-        pick = key.argmax(axis=3)
-        hit = np.take_along_axis(candidate, pick[..., None], axis=3)[..., 0]
-        a, t, c = np.nonzero(hit)
-        chosen = pick[a, t, c]
+        candidate = free & (values[:, None, :, d] >= thresholds)
+        a, t, c = np.nonzero(candidate.any(axis=3))
+        key = np.where(candidate[a, t, c], (rank[:, :, d] + first)[a, c], np.int16(-1))
+        chosen = key.argmax(axis=1)
         free[a, t, c, chosen] = crowd[c, chosen]
+        hit = np.zeros(free.shape[:3], dtype=np.bool_)
+        hit[a, t, c] = True
+        left_out = ~hit & (task.result_outside[:, results[:, d]] | skipped)[:, None]
+        left_out[a, t, c] = person_ignored[a, c, chosen]
         real = results[:, d] >= 0
-        columns = results[real, d]
-        on_ignored = np.take_along_axis(np.broadcast_to(person_ignored[:, None], free.shape), pick[..., None], axis=3)[
-            ..., 0
-        ]
-        unmatched_outside = ~hit & result_outside[:, None, results[:, d]]
-        matched[:, :, columns] = hit[:, :, real]
-        ignored[:, :, columns] = ((hit & on_ignored) | unmatched_outside | skipped[:, None])[:, :, real]
+        matched[:, :, results[real, d]] = hit[:, :, real]
+        ignored[:, :, results[real, d]] = left_out[:, :, real]

@@ -55,7 +55,10 @@ def result_arrays(results: Sequence[Result], annotations: AnnotationSet) -> Resu
     for index, result in enumerate(results):
         _check(result, index, k, annotations)
     n = len(results)
-    keypoints = np.array([r["keypoints"] for r in results], dtype=np.float64).reshape(n, k, 3)
+    try:
+        keypoints = np.array([r["keypoints"] for r in results], dtype=np.float64).reshape(n, k, 3)
+    except (TypeError, ValueError) as error:
+        raise AnnotationError(f"The keypoints of a result must be numbers, but: {error}. Check the results.") from error
     scores = np.array([r["score"] for r in results], dtype=np.float64)
     areas = _areas(results, keypoints)
     if not (np.isfinite(keypoints).all() and np.isfinite(scores).all() and np.isfinite(areas).all()):
@@ -74,10 +77,10 @@ def _check(result: Result, index: int, k: int, annotations: AnnotationSet) -> No
             f"A result must have image_id, keypoints and score, but result {index} lacks one. "
             "Give COCO keypoint results."
         )
-    if len(result["keypoints"]) != 3 * k:
+    if not isinstance(result["keypoints"], Sequence) or len(result["keypoints"]) != 3 * k:
         raise AnnotationError(
             f"A result must have {3 * k} keypoint numbers (x, y, presence for each of {k} keypoints), but result "
-            f"{index} has {len(result['keypoints'])}. Use results for the same keypoints as the annotations."
+            f"{index} has {_length(result['keypoints'])}. Use results for the same keypoints as the annotations."
         )
     if result["image_id"] not in annotations.images:
         raise AnnotationError(
@@ -91,6 +94,10 @@ def _check(result: Result, index: int, k: int, annotations: AnnotationSet) -> No
         )
     if not isinstance(result["score"], (int, float)) or isinstance(result["score"], bool):
         raise AnnotationError(f"The score of a result must be a number, but result {index} has {result['score']!r}.")
+
+
+def _length(keypoints: object) -> str:
+    return str(len(keypoints)) if isinstance(keypoints, Sequence) else repr(keypoints)
 
 
 def _areas(results: Sequence[Result], keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
