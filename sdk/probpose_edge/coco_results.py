@@ -16,13 +16,13 @@ def poses_to_coco(poses: Poses, image_id: int, category_id: int = 1) -> list[dic
     under their own names (``visibility``, ``quality``, ``expected_oks``: K numbers each), and ``bbox`` is the box
     as [x, y, width, height]. Everything is plain Python, ready for `json.dump`.
     """
-    keypoints = np.concatenate([poses.keypoints, poses.presence[..., None]], axis=2).reshape(len(poses), -1)
+    keypoints = np.concatenate([poses.keypoints, poses.presence[..., None]], axis=2)
     boxes = np.concatenate([poses.boxes[:, :2], poses.boxes[:, 2:] - poses.boxes[:, :2]], axis=1)
     return [
         {
             "image_id": image_id,
             "category_id": category_id,
-            "keypoints": keypoints[person].tolist(),
+            "keypoints": keypoints[person].ravel().tolist(),
             "score": float(poses.scores[person]),
             "bbox": boxes[person].tolist(),
             "visibility": poses.visibility[person].tolist(),

@@ -169,9 +169,7 @@ def _draw_box(canvas: NDArray[np.uint8], poses: Poses, person: int, origin: NDAr
     cv2.putText(canvas, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OCCLUDED_RIM, thickness, cv2.LINE_AA)
 
 
-def _overlay_maps(
-    canvas: NDArray[np.uint8], origin: NDArray[np.float64], poses: Poses, keypoint: int | None
-) -> None:
+def _overlay_maps(canvas: NDArray[np.uint8], origin: NDArray[np.float64], poses: Poses, keypoint: int | None) -> None:
     """Blend the maps in, each scaled to its own maximum; where maps overlap, the larger value counts."""
     if poses.maps is None:
         raise InputError("Drawing maps needs poses that have them. Estimate with return_maps=True.")

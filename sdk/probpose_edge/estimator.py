@@ -176,8 +176,8 @@ class PoseEstimator:
         return Poses(
             keypoints=cells_to_image(points_cell, windows, contract.heatmap_wh),
             presence=presence,
-            visibility=raw.visibility,
-            quality=raw.quality,
+            visibility=raw.visibility.astype(np.float32),  # a copy: runtimes may reuse their buffers
+            quality=raw.quality.astype(np.float32),
             expected_oks=expected_oks,
             boxes=boxes,
             windows=windows,

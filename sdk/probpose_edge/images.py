@@ -122,4 +122,4 @@ def to_bgr(image: NDArray[Any]) -> NDArray[np.uint8]:
         )
     if image.ndim == 2 or image.shape[2] == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(image[..., :3])
+    return np.ascontiguousarray(image[..., :3]) if image.shape[2] == 4 else image

@@ -119,7 +119,8 @@ def write_onnx(tmp_path: Path, contract: ModelContract) -> Callable[..., Path]:
         width, height = INPUT_WH
         outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, K, HEATMAP_WH[1], HEATMAP_WH[0]])]
         outputs += [
-            helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, K]) for n in ("presence", "visibility", "quality")
+            helper.make_tensor_value_info(scalar, TensorProto.FLOAT, [batch, K])
+            for scalar in ("presence", "visibility", "quality")
         ]
         graph = helper.make_graph(
             nodes,
@@ -143,8 +144,8 @@ def _tiny_tflite(names: list[str], *, signature: bool, order: list[int]) -> byte
 
     names: of the four outputs (logits, presence, visibility, quality); order: their order in the list of outputs.
     """
-    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert to write a tiny model")
-    flatbuffers = pytest.importorskip("flatbuffers", reason="needs flatbuffers to write a tiny model")
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert")
+    flatbuffers = pytest.importorskip("flatbuffers", reason="needs flatbuffers")
     width, height = HEATMAP_WH
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.subgraphs, model.buffers, model.operatorCodes = 3, [graph], [schema.BufferT()], []
@@ -185,7 +186,8 @@ def _tiny_tflite(names: list[str], *, signature: bool, order: list[int]) -> byte
     operator(op.MEAN, [floats, axis3], grey, options.ReducerOptions, keep)
     perm = tensor("perm", (4,), int32, np.array([0, 3, 1, 2], dtype=np.int32))
     operator(op.TRANSPOSE, [grey, perm], nchw, options.TransposeOptions, schema.TransposeOptionsT())
-    operator(op.MUL, [nchw, tensor("gain", gain.shape, float32, gain)], logits, options.MulOptions, schema.MulOptionsT())
+    factor = tensor("gain", gain.shape, float32, gain)
+    operator(op.MUL, [nchw, factor], logits, options.MulOptions, schema.MulOptionsT())
     axes23 = tensor("axes23", (2,), int32, np.array([2, 3], dtype=np.int32))
     operator(op.MEAN, [logits, axes23], mean, options.ReducerOptions, drop)
     operator(op.LOGISTIC, [mean], scalars[0])

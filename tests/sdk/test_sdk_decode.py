@@ -111,7 +111,7 @@ def test_expected_oks_is_the_mean_oks_of_the_peak() -> None:
     sigma, size = 0.06, (16, 12)
     s = spread_of(sigma, *size)
     maps = random_maps(2, 3, *size)
-    points, expected_oks = decode_maps(maps, (sigma,) * 3)
+    _, expected_oks = decode_maps(maps, (sigma,) * 3)
     smoothed = scipy_maps(maps, (sigma,) * 3)
     for n, k in np.ndindex(2, 3):
         y, x = np.unravel_index(smoothed[n, k].argmax(), size)

@@ -72,9 +72,7 @@ def closed_error() -> InputError:
     return InputError("This model was closed. Open it again with PoseEstimator.open.")
 
 
-def run_in_parts(
-    crops: NDArray[np.uint8], largest: int, run: Callable[[NDArray[np.uint8]], RawOutputs]
-) -> RawOutputs:
+def run_in_parts(crops: NDArray[np.uint8], largest: int, run: Callable[[NDArray[np.uint8]], RawOutputs]) -> RawOutputs:
     """Run (N, H, W, 3) crops at most `largest` at a time and join the outputs.
 
     No crops give outputs of length 0, whose other sizes are learnt by running one black crop.
