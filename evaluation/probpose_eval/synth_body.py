@@ -233,7 +233,7 @@ def sample_skeleton(rng: np.random.Generator, body: Body, *, yaw: float | None =
         upper = chest @ rotation(0, -arm[0]) @ rotation(2, sign * arm[1]) @ rotation(1, -sign * arm[2])
         lower = upper @ rotation(0, -arm[3])
         hand = lower @ rotation(0, n(-0.1, 0.25)) @ rotation(2, n(0, 0.2))
-        joints[f"{name}_shoulder"] = joints["collar"] + chest @ np.array([sign * body.shoulder, shrug - 0.03, -0.005])
+        joints[f"{name}_shoulder"] = joints["collar"] + chest @ np.array([sign * body.shoulder, shrug - 0.025, -0.005])
         joints[f"{name}_elbow"] = joints[f"{name}_shoulder"] + upper @ down * body.upper_arm
         joints[f"{name}_wrist"] = joints[f"{name}_elbow"] + lower @ down * body.forearm
         joints[f"{name}_fingers"] = joints[f"{name}_wrist"] + hand @ down * body.hand
@@ -253,11 +253,12 @@ def sample_skeleton(rng: np.random.Generator, body: Body, *, yaw: float | None =
     return Skeleton3D(joints=joints, frames=frames, activity=activity)
 
 
+EYE_UP = 0.12
 FACE: dict[str, Array] = {
-    "nose": np.array([0.0, -0.18, 1.13]),
-    "left_eye": np.array([0.36, 0.10, 0.927]),
-    "right_eye": np.array([-0.36, 0.10, 0.927]),
-    "left_ear": np.array([1.02, -0.02, -0.08]),
-    "right_ear": np.array([-1.02, -0.02, -0.08]),
+    "nose": np.array([0.0, -0.15, 1.13]),
+    "left_eye": np.array([0.36, EYE_UP, 0.925]),
+    "right_eye": np.array([-0.36, EYE_UP, 0.925]),
+    "left_ear": np.array([1.02, -0.06, -0.08]),
+    "right_ear": np.array([-1.02, -0.06, -0.08]),
 }
 """Places on the skull, in its half-axes (left, up, forward)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from probpose_eval.synth_body import EYE_UP
 from probpose_eval.synth_canvas import Canvas, ball, disc, lit_shade, paste_patch, sphere, tube
 from probpose_eval.synth_looks import Looks
 from probpose_eval.synth_person import PART, Figure
@@ -30,7 +31,7 @@ def paint_head(canvas: Canvas, figure: Figure, first: int) -> None:
     paste_patch(canvas, face * lit_shade(canvas, skull.lit)[..., None], skull.inside, centre, skull.span * scale, part)
     if frame[2, 2] < 0.35 and size > 5:
         bridge = centre + scale * (frame @ (np.array([0, 0.05, 0.98]) * radii))[:2]
-        tip = centre + scale * (frame @ (np.array([0, -0.18, 1.08]) * radii))[:2]
+        tip = centre + scale * (frame @ (np.array([0, -0.16, 1.08]) * radii))[:2]
         tube(canvas, [ball(bridge, 0.06 * size), ball(tip, 0.12 * size)], looks.skin, frame, part)
     if looks.hair_kind != "bald":
         hat = looks.hair_kind == "hat"
@@ -96,7 +97,7 @@ def _face(looks: Looks, local: Array) -> Array:
         colours[front & (up < -0.32 - 0.25 * (wide < 0.3))] = 0.35 * looks.skin + 0.65 * looks.hair
     mouth = (left / 0.34) ** 2 + ((up + 0.52 - 0.25 * left**2) / 0.075) ** 2
     colours[front & (mouth < 1)] = looks.lips
-    x, y = (wide - 0.36) / 0.17, (up - 0.10) / 0.085
+    x, y = (wide - 0.36) / 0.17, (up - EYE_UP) / 0.085
     eye = x * x + y * y
     colours[front & (eye < 2.6)] *= np.float32(0.82)
     colours[front & (eye < 1)] = 235
@@ -106,5 +107,5 @@ def _face(looks: Looks, local: Array) -> Array:
     if looks.glasses:
         ring = (x / 1.7) ** 2 + (y / 2.4) ** 2
         colours[front & (ring > 0.7) & (ring < 1.15)] = 25
-        colours[front & (wide < 0.1) & (np.abs(up - 0.14) < 0.03)] = 25
+        colours[front & (wide < 0.1) & (np.abs(up - EYE_UP - 0.04) < 0.03)] = 25
     return colours

@@ -83,7 +83,7 @@ def draw_scene(
     ------
     InputError: a value outside these ranges.
     """
-    _check(width, height, persons, cut_share, occluder_share)
+    _check(rng, width, height, persons, cut_share, occluder_share, yaw)
     for _ in range(_ATTEMPTS):
         scene = _draw(rng, width, height, persons, cut_share, occluder_share, yaw)
         if scene.persons:
@@ -128,12 +128,23 @@ def _draw(
     return Scene(image=camera_faults(rng, canvas.image), persons=truths, ids=ids)
 
 
-def _check(width: int, height: int, persons: tuple[int, int], cut_share: float, occluder_share: float) -> None:
+def _check(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    persons: tuple[int, int],
+    cut_share: float,
+    occluder_share: float,
+    yaw: float | None,
+) -> None:
+    if not isinstance(rng, np.random.Generator):
+        raise InputError(f"rng must be a numpy Generator, got {rng!r}. Pass for example np.random.default_rng(0).")
     for name, size in (("width", width), ("height", height)):
         if not isinstance(size, (int, np.integer)) or not 64 <= size <= 8192:
             raise InputError(f"{name} must be a whole number of pixels in [64, 8192], got {size!r}. Choose one there.")
-    if len(persons) != 2 or not all(isinstance(n, (int, np.integer)) for n in persons) or not (
-        1 <= persons[0] <= persons[1] <= MAX_PERSONS
+    pair = isinstance(persons, (tuple, list)) and len(persons) == 2
+    if not (
+        pair and all(isinstance(n, (int, np.integer)) for n in persons) and 1 <= persons[0] <= persons[1] <= MAX_PERSONS
     ):
         raise InputError(
             f"persons must be (fewest, most) with 1 <= fewest <= most <= {MAX_PERSONS}, got {persons!r}. "
@@ -142,6 +153,8 @@ def _check(width: int, height: int, persons: tuple[int, int], cut_share: float, 
     for name, share in (("cut_share", cut_share), ("occluder_share", occluder_share)):
         if not 0 <= share <= 1:
             raise InputError(f"{name} must lie in [0, 1], got {share!r}. It is a probability.")
+    if yaw is not None and not np.isfinite(yaw):
+        raise InputError(f"yaw must be None or a finite angle in radians, got {yaw!r}. Use 0 for front views.")
 
 
 def _place(

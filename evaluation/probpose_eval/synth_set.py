@@ -33,7 +33,7 @@ def write_synth_set(
     cut_share: float = 0.3,
     occluder_share: float = 0.35,
     image_format: str = "jpg",
-    on_image: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw `count` pictures into `out_dir/images` and their truth into `out_dir/annotations.json`.
 
@@ -52,21 +52,23 @@ def write_synth_set(
     seed: a non-negative whole number.
     width, height, persons, cut_share, occluder_share: see `draw_scene`.
     image_format: "jpg" or "png".
-    on_image: called with the number of pictures written so far, after each one.
+    progress: called with (done, total) pictures.
 
     Returns the path of `annotations.json`.
 
     Raises
     ------
-    InputError: an argument breaks these rules, or a picture cannot be written.
+    InputError: an argument breaks these rules.
+    OSError: the disk is full, or the folder cannot be written.
     """
     target = Path(out_dir)
     _check(target, count, seed, image_format)
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent, suffix=".tmp"))
     try:
         os.chmod(work, 0o755)  # mkdtemp makes folders that only the owner can read
         (work / "images").mkdir()
+        quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if image_format == "jpg" else []
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(count):
@@ -79,22 +81,25 @@ def write_synth_set(
                 occluder_share=occluder_share,
             )
             name = f"{index + 1:06d}.{image_format}"
-            if not cv2.imwrite(str(work / "images" / name), scene.image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
-                raise InputError(f"Could not write {target / 'images' / name}. Check free space and permissions.")
+            # Encoded first and written by Python: a full disk is an OSError here, which cv2.imwrite may miss.
+            _, code = cv2.imencode(f".{image_format}", scene.image, quality)
+            (work / "images" / name).write_bytes(code.tobytes())
             images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
             annotations += [
                 {"id": len(annotations) + 1 + n, "image_id": index + 1, **_annotation(person)}
                 for n, person in enumerate(scene.persons)
             ]
-            if on_image is not None:
-                on_image(index + 1)
+            if progress is not None:
+                progress(index + 1, count)
         document = {
             "info": {"description": "Drawn people with full truth", "seed": seed},
             "images": images,
             "annotations": annotations,
             "categories": [_category()],
         }
-        (work / "annotations.json").write_text(json.dumps(document), encoding="utf-8")
+        (work / "annotations.json").write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+        if target.exists():
+            target.rmdir()  # empty, as checked; a folder cannot be renamed over another on every system
         os.replace(work, target)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)

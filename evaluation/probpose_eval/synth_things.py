@@ -17,10 +17,12 @@ THING_ID = 255
 
 
 def shadow(canvas: Canvas, figure: Figure) -> None:
-    """Darken the ground under the feet with a soft ellipse; only the backdrop takes shadows."""
-    feet = np.stack([figure.place[f"{side}_{end}"] for side in ("left", "right") for end in ("heel", "toe")])
-    middle_x, middle_y = float(feet[:, 0].mean()), float(feet[:, 1].max())
-    half_w = 0.5 * float(np.ptp(feet[:, 0])) + 0.08 * figure.scale
+    """Darken the ground under what stands or lies on it with a soft ellipse; only the backdrop takes shadows."""
+    resting = {"handstand": ("wrist", "fingers"), "lie": ("heel", "hip", "shoulder")}
+    ends = resting.get(figure.skeleton.activity, ("heel", "toe"))
+    points = np.stack([figure.place[f"{side}_{end}"] for side in ("left", "right") for end in ends])
+    middle_x, middle_y = float(points[:, 0].mean()), float(points[:, 1].max())
+    half_w = 0.5 * float(np.ptp(points[:, 0])) + 0.08 * figure.scale
     half_h = 0.05 * figure.scale
     height, width = canvas.ids.shape
     x0, x1 = max(0, int(middle_x - 1.2 * half_w)), min(width, int(middle_x + 1.2 * half_w))
