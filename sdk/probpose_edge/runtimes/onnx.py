@@ -84,11 +84,12 @@ def _check_interface(path: str | os.PathLike[str], session: Any) -> tuple[int, t
     outputs = {node.name: node.type for node in session.get_outputs()}
     fits = len(inputs) == 1 and inputs[0][:2] == ("image", "tensor(uint8)") and len(inputs[0][2]) == 4
     fits = fits and all(isinstance(size, int) for size in inputs[0][2][1:]) and inputs[0][2][3] == 3
+    fits = fits and (inputs[0][2][0] == 1 or not isinstance(inputs[0][2][0], int))
     if not fits or any(outputs.get(name) != "tensor(float)" for name in OUTPUT_NAMES):
         raise ModelFileError(
-            f"A probpose-edge .onnx file has one uint8 input 'image' (N, H, W, 3) and the float outputs "
+            f"A probpose-edge .onnx file has one uint8 input 'image' (1 or N, H, W, 3) and the float outputs "
             f"{', '.join(OUTPUT_NAMES)}; {path} has {inputs} and {outputs}. Use a file written by "
             "`probpose-edge convert`."
         )
     batch, height, width, _ = inputs[0][2]
-    return (batch if isinstance(batch, int) else LARGEST_BATCH), (width, height)
+    return (1 if batch == 1 else LARGEST_BATCH), (width, height)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from probpose_edge import COCO_17, InputError, ModelContract, Poses, box_to_window, draw_poses
+from probpose_edge.draw import LEFT, MIDDLE, RIGHT
+
+IMAGE = np.full((200, 150, 3), 90, np.uint8)
+
+
+def poses_at(keypoints: list[list[float]], presence: list[float], visibility: float = 1.0) -> Poses:
+    boxes = np.array([[20.0, 20, 130, 180]])
+    scalar = np.full((1, 5), visibility, np.float32)
+    return Poses(
+        keypoints=np.array([keypoints], dtype=np.float64),
+        presence=np.array([presence], dtype=np.float32),
+        visibility=scalar,
+        quality=scalar,
+        expected_oks=scalar,
+        boxes=boxes,
+        windows=box_to_window(boxes, (48, 64), 1.25),
+        scores=np.array([0.5], np.float32),
+        presence_threshold=0.5,
+    )
+
+
+SPREAD = [[75.0, 40], [110, 80], [40, 80], [95, 150], [55, 150]]
+ALL = [1.0] * 5
+
+
+def drawn(image: np.ndarray) -> np.ndarray:
+    return (image != 90).any(axis=2)
+
+
+def test_present_keypoints_are_discs_in_the_color_of_their_side(contract: ModelContract) -> None:
+    picture = draw_poses(IMAGE, poses_at(SPREAD, ALL), contract)
+    assert picture.shape == IMAGE.shape
+    for (x, y), color in zip(SPREAD, [MIDDLE, LEFT, RIGHT, LEFT, RIGHT], strict=True):
+        assert tuple(picture[int(y), int(x)].tolist()) == color
+
+
+def test_the_picture_is_a_copy(contract: ModelContract) -> None:
+    image = IMAGE.copy()
+    draw_poses(image, poses_at(SPREAD, ALL), contract, boxes=True)
+    np.testing.assert_array_equal(image, IMAGE)
+
+
+def test_absent_keypoints_are_fainter_and_can_be_left_out(contract: ModelContract) -> None:
+    absent = poses_at(SPREAD, [1, 0, 1, 1, 1])
+    x, y = 110, 80
+    picture = draw_poses(IMAGE, absent, contract)
+    assert drawn(picture)[y - 5 : y + 6, x - 5 : x + 6].any()
+    assert tuple(picture[y, x].tolist()) != LEFT
+    without = draw_poses(IMAGE, absent, contract, absent=False)
+    assert not drawn(without)[y - 5 : y + 6, x - 5 : x + 6].any()
+
+
+def test_limbs_join_present_keypoints(contract: ModelContract) -> None:
+    middle = (60, 92)  # halfway between head (75, 40) and left hand (110, 80), as row and column
+    assert drawn(draw_poses(IMAGE, poses_at(SPREAD, ALL), contract))[middle]
+    assert not drawn(draw_poses(IMAGE, poses_at(SPREAD, [0, 0, 1, 1, 1]), contract))[middle]
+
+
+def test_visible_and_occluded_keypoints_differ(contract: ModelContract) -> None:
+    seen = draw_poses(IMAGE, poses_at(SPREAD, ALL, 1.0), contract)
+    hidden = draw_poses(IMAGE, poses_at(SPREAD, ALL, 0.1), contract)
+    assert seen.max() == 255
+    assert hidden[SPREAD_ROWS].min() < 60 <= seen[SPREAD_ROWS].min()
+
+
+SPREAD_ROWS = np.s_[30:50, 65:85]
+
+
+def test_keypoints_beyond_the_border_need_a_larger_canvas(contract: ModelContract) -> None:
+    beyond = [[75.0, 40], [110, 80], [-30, 80], [95, 230], [55, 150]]
+    poses = poses_at(beyond, ALL)
+    assert draw_poses(IMAGE, poses, contract).shape == IMAGE.shape
+    picture = draw_poses(IMAGE, poses, contract, expand=True)
+    left = picture.shape[1] - 150
+    assert left >= 30
+    assert picture.shape[0] >= 231
+    assert tuple(picture[80, left - 30].tolist()) == RIGHT
+    assert tuple(picture[230, left + 95].tolist()) == LEFT
+    assert tuple(picture[5, left + 5].tolist()) == (90, 90, 90)
+
+
+def test_absent_and_far_keypoints_do_not_blow_up_the_canvas(contract: ModelContract) -> None:
+    far = [[75.0, 40], [1e9, 80], [-1e9, 80], [95, 150], [55, 150]]
+    assert draw_poses(IMAGE, poses_at(far, [1, 0, 0, 1, 1]), contract, expand=True).shape == IMAGE.shape
+    assert max(draw_poses(IMAGE, poses_at(far, ALL), contract, expand=True).shape) <= 600
+
+
+def test_maps_lie_where_the_windows_are(contract: ModelContract) -> None:
+    poses = poses_at(SPREAD, [0] * 5)
+    maps = np.zeros((1, 5, 16, 12), np.float32)
+    maps[0, 1, 8, 6] = 1
+    poses = dataclasses.replace(poses, maps=maps)
+    window = poses.windows[0]
+    x = round(6 / 11 * window[2] + window[0] - window[2] / 2)
+    y = round(8 / 15 * window[3] + window[1] - window[3] / 2)
+    picture = draw_poses(IMAGE, poses, contract, maps="left_hand", absent=False)
+    assert picture[y, x].max() > 150
+    assert picture[5, 5].max() < 90
+    other = draw_poses(IMAGE, poses, contract, maps="head", absent=False)
+    assert other.max() < 90
+    np.testing.assert_array_equal(picture, draw_poses(IMAGE, poses, contract, maps=True, absent=False))
+
+
+def test_bad_arguments_are_refused(contract: ModelContract) -> None:
+    poses = poses_at(SPREAD, ALL)
+    with pytest.raises(InputError, match=r"needs poses that have them. Estimate with return_maps=True"):
+        draw_poses(IMAGE, poses, contract, maps=True)
+    with pytest.raises(InputError, match="skeleton has 17 keypoints, the poses have 5"):
+        draw_poses(IMAGE, poses, COCO_17)
+    with pytest.raises(InputError, match=r"maps must be True, False or one of head, .*, got 'tail'"):
+        draw_poses(IMAGE, dataclasses.replace(poses, maps=np.zeros((1, 5, 16, 12), np.float32)), contract, maps="tail")
+
+
+def test_no_persons_and_grey_pictures(contract: ModelContract) -> None:
+    nobody = poses_at(SPREAD, ALL).select([])
+    np.testing.assert_array_equal(draw_poses(IMAGE[..., 0], nobody, contract, expand=True), IMAGE)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import probpose_edge
+from probpose_edge import InputError, MissingExtraError, ModelFileError, PoseEstimator, shipped_model
+
+PUBLIC = {
+    "COCO_17",
+    "AnnotationError",
+    "CheckpointError",
+    "ConversionError",
+    "ImageReadError",
+    "InputError",
+    "MetadataError",
+    "MissingExtraError",
+    "ModelContract",
+    "ModelFileError",
+    "PoseEstimator",
+    "Poses",
+    "ProbPoseError",
+    "RawOutputs",
+    "Runtime",
+    "RuntimeUnavailableError",
+    "Skeleton",
+    "TrainingError",
+    "__version__",
+    "box_to_window",
+    "calibrate_presence",
+    "cells_to_image",
+    "crop_windows",
+    "decode_maps",
+    "draw_poses",
+    "expected_oks_maps",
+    "image_to_cells",
+    "open_runtime",
+    "poses_to_coco",
+    "read_contract",
+    "read_image",
+    "shipped_model",
+    "sparsemax_maps",
+    "to_bgr",
+    "window_to_crop_matrix",
+}
+
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "coremltools",
+    "matplotlib",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "scipy",
+    "PIL",
+)
+
+
+def test_public_names_are_these() -> None:
+    assert set(probpose_edge.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert hasattr(probpose_edge, name), name
+
+
+def test_public_functions_are_documented() -> None:
+    for name in PUBLIC:
+        thing = getattr(probpose_edge, name)
+        if inspect.isfunction(thing) or inspect.isclass(thing):
+            assert inspect.getdoc(thing), name
+
+
+def test_importing_loads_no_heavy_library() -> None:
+    code = f"import sys, probpose_edge; print([m for m in {HEAVY!r} if m in sys.modules])"
+    paths = [str(Path(probpose_edge.__file__).parents[1])]
+    script = f"import sys; sys.path[:0] = {paths!r}; {code}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
+
+
+def test_the_package_is_typed() -> None:
+    assert (Path(probpose_edge.__file__).parent / "py.typed").is_file()
+
+
+def test_shipped_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probpose_edge.weights.__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(ModelFileError, match=r"probpose-m-int8.tflite is missing from this installation. Reinstall"):
+        shipped_model("tflite")
+    (tmp_path / "probpose-m-int8.onnx").touch()
+    assert shipped_model() == tmp_path / "probpose-m-int8.onnx"
+    with pytest.raises(InputError, match="Shipped models are of kind 'onnx' or 'tflite', got 'coreml'"):
+        shipped_model("coreml")
+
+
+def test_open_without_a_path_takes_the_shipped_model_of_an_installed_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probpose_edge.weights.__file__", str(tmp_path / "__init__.py"))
+    installed: set[str] = set()
+    monkeypatch.setattr("probpose_edge.weights.find_spec", lambda name: name if name in installed else None)
+    with pytest.raises(MissingExtraError, match=r'Running the shipped model .* pip install "probpose-edge\[onnx\]"'):
+        PoseEstimator.open()
+    installed.add("tflite_runtime")
+    with pytest.raises(ModelFileError, match=r"probpose-m-int8.tflite is missing"):
+        PoseEstimator.open()
+    installed.add("onnxruntime")
+    with pytest.raises(ModelFileError, match=r"probpose-m-int8.onnx is missing"):
+        PoseEstimator.open()
