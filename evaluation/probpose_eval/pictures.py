@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_edge.exceptions import AnnotationError, ImageReadError
+from probpose_edge.exceptions import AnnotationError
+from probpose_edge.images import read_image
 from probpose_eval.coco import ImageEntry, image_path
 
 
@@ -19,19 +19,11 @@ def read_picture(images_dir: str | os.PathLike[str], entry: ImageEntry) -> NDArr
     `ImageReadError` for a file that is not a picture.
     """
     path = image_path(images_dir, entry)
-    encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise ImageReadError(
-            f"The picture of image {entry.id} must be a readable image, but {path} is not. Replace it."
-        )
+    picture = read_image(path, upright=False)
     height, width = picture.shape[:2]
     if (width, height) != (entry.width, entry.height):
         raise AnnotationError(
             f"A picture must have the size its annotations were made on, but {path} is {width}×{height} and image "
             f"{entry.id} says {entry.width}×{entry.height}. Use the original pictures."
         )
-    return np.asarray(picture, dtype=np.uint8)
+    return picture
