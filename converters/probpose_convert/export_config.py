@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
+
 from probpose_edge.exceptions import CheckpointError, InputError
 from probpose_edge.metadata import PRECISIONS, ModelContract
-from torch import nn
 
 INT8_RECIPES = ("int8-static", "int8-dynamic", "int8-weights")
 """Every recipe name of precision ``int8``; a format takes some of them."""

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
+
+from probpose_convert.export_result import Parity
 from probpose_edge.decode import decode_maps
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.metadata import ModelContract
 from probpose_edge.probmap import sparsemax_maps
 from probpose_edge.runtimes.base import RawOutputs, Runtime
 from probpose_models.torch_runtime import TorchRuntime
-from torch import nn
-
-from probpose_convert.export_result import Parity
 
 
 @dataclass(frozen=True, kw_only=True)
