@@ -42,7 +42,8 @@ def sparsemax(logits: Tensor) -> Tensor:
     ordered = ordered.double()
     cumulated = ordered.cumsum(-1) - 1
     ranks = torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=torch.float64)
-    support = (ranks * ordered > cumulated).sum(-1, keepdim=True)
+    # At least one cell is in the support; NaN logits compare false everywhere and stay NaN.
+    support = (ranks * ordered > cumulated).sum(-1, keepdim=True).clamp_min(1)
     threshold = (cumulated.gather(-1, support - 1) / support).float()
     inside = z.detach() > threshold
     # Differentiable form: on the support p = z - (sum of z over the support - 1) / size of the support.
@@ -71,7 +72,8 @@ def dense_oks_loss(maps: Tensor, target: Tensor, smoothing: float) -> Tensor:
     maps, target (N, K, H, W) → (N, K, H, W); `smoothing` is alpha.
     """
     n, k, height, width = maps.shape
-    flat = F.pad(maps.reshape(n * k, 1, height, width), (1, 1, 1, 1), mode="replicate")
+    # Zeros beyond the border, as recorded from the published loss: mass piled up at the border is penalised too.
+    flat = F.pad(maps.reshape(n * k, 1, height, width), (1, 1, 1, 1))
     # Sobel is separable: smoothing (1, 2, 1) one way, difference (-1, 0, 1) the other.
     smooth_y = flat[..., :-2, :] + 2 * flat[..., 1:-1, :] + flat[..., 2:, :]
     smooth_x = flat[..., :, :-2] + 2 * flat[..., :, 1:-1] + flat[..., :, 2:]

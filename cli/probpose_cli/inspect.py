@@ -1,0 +1,48 @@
+"""`probpose-edge inspect`: what a file says about itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import typer
+
+from probpose_cli.console import out
+from probpose_edge.metadata import ModelContract
+from probpose_edge.read_contract import read_contract
+
+
+def command(
+    model: Path = typer.Argument(..., help="A .onnx, .tflite, .mlpackage or .safetensors file."),
+    as_json: bool = typer.Option(False, "--json", help="Print the whole contract as JSON."),
+) -> None:
+    """Print the metadata of a model file."""
+    contract = contract_of(model)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(contract), indent=2))
+        return
+    k = len(contract.keypoint_names)
+    width, height = contract.input_wh
+    out.print(f"{contract.model}, {contract.format} {contract.precision} ({contract.recipe}), licence {contract.licence}")
+    out.print(f"input {width}x{height} uint8 RGB, {k} keypoints, maps {contract.heatmap_wh[0]}x{contract.heatmap_wh[1]}")
+    out.print(
+        f"padding {contract.padding}, temperature {contract.temperature}, kernel {contract.decode_kernel}, "
+        f"presence threshold {contract.presence_threshold}"
+    )
+    out.print(f"checkpoint sha256 {contract.checkpoint_sha256 or 'of the file itself'}")
+    for name, value in contract.accuracy.items():
+        out.print(f"measured at full precision: {name} = {value:g}")
+    for name, value in contract.versions.items():
+        out.print(f"made with {name} {value}")
+
+
+def contract_of(model: Path) -> ModelContract:
+    """Contract of a deployable file or a checkpoint."""
+    if model.suffix == ".safetensors":
+        from probpose_cli.imports import needs
+
+        checkpoint = needs("probpose_models.checkpoint", purpose="reading checkpoints", extra="train")
+        contract: ModelContract = checkpoint.load_checkpoint(model)[1]
+        return contract
+    return read_contract(model)

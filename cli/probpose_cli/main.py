@@ -1,0 +1,78 @@
+"""`probpose-edge`: one command per file; heavy libraries are imported inside the commands."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import click
+import typer
+
+from probpose_cli import convert, data, demo, evaluate, inspect, predict, report, train
+from probpose_edge.exceptions import ProbPoseError
+from probpose_edge.version import __version__
+
+FAILED = 2
+"""Exit code of every failure that has a message; 1 is kept for a report whose limits are not met."""
+
+app = typer.Typer(
+    name="probpose-edge",
+    help="ProbPose on small devices: fine-tune, convert, run, and know what the conversion cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.command)
+app.command("predict")(predict.command)
+app.command("convert")(convert.command)
+app.command("evaluate")(evaluate.command)
+app.command("report")(report.command)
+app.command("train")(train.command)
+app.command("inspect")(inspect.command)
+app.add_typer(data.app, name="data")
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"probpose-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True)) -> None:
+    """ProbPose on small devices: fine-tune, convert, run, and know what the conversion cost."""
+
+
+def run() -> None:
+    """Entry point: every expected failure is one sentence on stderr and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except ProbPoseError as error:
+        code = _fail(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("Interrupted. Nothing half-written was left behind; run the command again.")
+    except BrokenPipeError:
+        # The reader of our output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        code = _fail(_os_message(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> int:
+    typer.echo(f"error: {message}", err=True)
+    return FAILED
+
+
+def _os_message(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"The disk is full{where}. Nothing half-written was left behind; free some space and run again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"Not allowed to read or write there{where}: {error.strerror}. Choose another folder or fix its rights."
+    return f"{error.strerror or error}{where}. Check the path and run again."

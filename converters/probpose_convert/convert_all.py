@@ -1,0 +1,50 @@
+"""Convert one checkpoint to several files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_convert.coreml_export import export_coreml
+from probpose_convert.export_config import ExportConfig
+from probpose_convert.export_result import ExportResult
+from probpose_convert.onnx_export import export_onnx
+from probpose_convert.tflite_export import export_tflite
+from probpose_models.checkpoint import load_checkpoint
+
+EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite, "coreml": export_coreml}
+SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
+
+
+def convert_all(
+    checkpoint: Path,
+    jobs: Sequence[tuple[str, str]],
+    out_dir: Path,
+    *,
+    calibration_crops: NDArray[np.uint8],
+    parity_crops: NDArray[np.uint8],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[ExportResult]:
+    """One file per job (format, precision or int8 recipe), named ``<model>-<precision>.<suffix>`` in `out_dir`.
+
+    Raises what `load_checkpoint` and the exporters raise; files finished before stay.
+    """
+    model, contract = load_checkpoint(checkpoint)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    results: list[ExportResult] = []
+    for done, (form, wanted) in enumerate(jobs):
+        if progress is not None:
+            progress(done, len(jobs))
+        precision, _, kind = wanted.partition("-")
+        config = ExportConfig(
+            out=out_dir / f"{contract.model}-{wanted}{SUFFIXES[form]}",
+            precision=precision,
+            recipe=wanted if kind else None,
+            calibration_crops=calibration_crops,
+            parity_crops=parity_crops,
+        )
+        results.append(EXPORTERS[form](model, contract, config))
+    return results
