@@ -2,41 +2,75 @@
 
 from __future__ import annotations
 
+from probpose_eval.bootstrap import Interval, bootstrap, bootstrap_difference
+from probpose_eval.build_report import ReportConfig, ReportEntry, build_report
 from probpose_eval.coco import (
     AnnotationSet,
     ImageEntry,
     Person,
     annotations_to_document,
     image_path,
+    labelled_persons,
     parse_annotations,
     read_annotations,
     write_annotations,
 )
 from probpose_eval.crop_set import CropRecipe, CropSet, crop_annotations, domain_shares, write_crop_set
 from probpose_eval.evaluate import InstanceOks, evaluate, mean_oks
+from probpose_eval.evaluation_set import EvaluationSet, load_evaluation_set
+from probpose_eval.latency import Latency, Machine, describe_machine, measure_latency
 from probpose_eval.oks import OksRule, oks
 from probpose_eval.pictures import read_picture
+from probpose_eval.predict import CropBatch, iterate_crops, predict_set, predict_set_with_all, results_from_crops
+from probpose_eval.presence import PresenceAccuracy, presence_accuracy
+from probpose_eval.report import Report, read_report
+from probpose_eval.report_markdown import report_to_markdown
 from probpose_eval.results import read_results
+from probpose_eval.write_report import write_report
 
 __all__ = [
     "AnnotationSet",
+    "CropBatch",
     "CropRecipe",
     "CropSet",
+    "EvaluationSet",
     "ImageEntry",
     "InstanceOks",
+    "Interval",
+    "Latency",
+    "Machine",
     "OksRule",
     "Person",
+    "PresenceAccuracy",
+    "Report",
+    "ReportConfig",
+    "ReportEntry",
     "annotations_to_document",
+    "bootstrap",
+    "bootstrap_difference",
+    "build_report",
     "crop_annotations",
+    "describe_machine",
     "domain_shares",
     "evaluate",
     "image_path",
+    "iterate_crops",
+    "labelled_persons",
+    "load_evaluation_set",
     "mean_oks",
+    "measure_latency",
     "oks",
     "parse_annotations",
+    "predict_set",
+    "predict_set_with_all",
+    "presence_accuracy",
     "read_annotations",
     "read_picture",
+    "read_report",
     "read_results",
+    "report_to_markdown",
+    "results_from_crops",
     "write_annotations",
     "write_crop_set",
+    "write_report",
 ]
