@@ -38,5 +38,5 @@ def synth(
     from probpose_eval.synth_set import write_synth_set
 
     with progress_bar("drawing") as update:
-        write_synth_set(out_dir, count=count, seed=seed, on_image=lambda done: update(done, count))
+        write_synth_set(out_dir, count=count, seed=seed, progress=update)
     out.print(f"{count} drawn pictures in {out_dir}")

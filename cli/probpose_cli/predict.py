@@ -13,7 +13,8 @@ from probpose_edge.coco_results import poses_to_coco
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError
-from probpose_edge.images import read_image, write_image
+from probpose_cli.pictures import write_picture
+from probpose_edge.images import read_image
 
 MODEL_SUFFIXES = (".onnx", ".tflite", ".mlpackage")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -45,7 +46,7 @@ def command(
                 results += [{**r, "file_name": path.name} for r in poses_to_coco(poses, index)]
                 if draw:
                     drawn = draw_poses(image, poses, estimator.contract, expand=draw_maps, maps=draw_maps)
-                    write_image(drawn_path(out_dir, path, index, pictures), drawn)
+                    write_picture(drawn_path(out_dir, path, index, pictures), drawn)
                 update(index + 1, len(pictures))
                 if not as_json:
                     names = np.array(estimator.contract.keypoint_names)
