@@ -29,6 +29,7 @@ def poses_at(keypoints: list[list[float]], presence: list[float], visibility: fl
 
 SPREAD = [[75.0, 40], [110, 80], [40, 80], [95, 150], [55, 150]]
 ALL = [1.0] * 5
+AROUND_HEAD = np.s_[30:50, 65:85]
 
 
 def drawn(image: np.ndarray) -> np.ndarray:
@@ -68,10 +69,7 @@ def test_visible_and_occluded_keypoints_differ(contract: ModelContract) -> None:
     seen = draw_poses(IMAGE, poses_at(SPREAD, ALL, 1.0), contract)
     hidden = draw_poses(IMAGE, poses_at(SPREAD, ALL, 0.1), contract)
     assert seen.max() == 255
-    assert hidden[SPREAD_ROWS].min() < 60 <= seen[SPREAD_ROWS].min()
-
-
-SPREAD_ROWS = np.s_[30:50, 65:85]
+    assert hidden[AROUND_HEAD].min() < 60 <= seen[AROUND_HEAD].min()
 
 
 def test_keypoints_beyond_the_border_need_a_larger_canvas(contract: ModelContract) -> None:
