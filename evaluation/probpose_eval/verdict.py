@@ -12,15 +12,18 @@ def verdict(report: FileReport, *, is_reference: bool, max_drop: float) -> tuple
     """
     if is_reference:
         return None, "reference: every difference is to this file"
+    scores = {"plain": report.plain, "cropped": report.cropped}
     differences = {
-        name: scores.ex_ap_difference
-        for name, scores in (("plain", report.plain), ("cropped", report.cropped))
-        if scores is not None and scores.ex_ap_difference is not None
+        name: s.ex_ap_difference for name, s in scores.items() if s is not None and s.ex_ap_difference is not None
     }
     facts = _facts(report)
     if not differences:
         return None, ", ".join(["accuracy not measured", *facts])
-    changes = " and ".join(f"{100 * d.value:+.1f} points on the {name} set" for name, d in differences.items())
+    changes = ", ".join(
+        f"{100 * (s.ex_ap.value - d.value):.1f} to {100 * s.ex_ap.value:.1f} ({100 * d.value:+.1f}) on the {name} set"
+        for name, d in differences.items()
+        if (s := scores[name]) is not None
+    )
     limit = f"{100 * max_drop:g}"
     within = all(d.value >= -max_drop for d in differences.values())
     if within:
