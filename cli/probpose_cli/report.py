@@ -1,0 +1,109 @@
+"""`probpose-edge report`: what every file costs against full precision."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from probpose_cli.console import out, progress_bar
+from probpose_cli.models import open_for_evaluation
+from probpose_edge.exceptions import InputError
+
+if TYPE_CHECKING:
+    from probpose_eval import Report
+
+DEFAULT_MAX_DROP = 1.0
+
+
+def command(
+    models: list[Path] = typer.Argument(..., help=".onnx, .tflite, .mlpackage or .safetensors files."),
+    reference: Path = typer.Option(..., "--reference", help="The full-precision file; a .safetensors checkpoint will do."),
+    annotations: Path = typer.Option(..., "--annotations", help="COCO keypoint annotations."),
+    images: Path = typer.Option(..., "--images", help="Folder of its pictures."),
+    out_dir: Path = typer.Option(Path("report"), "--out", help="Folder for report.json and report.md."),
+    crop_seed: int = typer.Option(0, help="Seed of the cropped version of the set, which is made on the way."),
+    max_drop: float | None = typer.Option(
+        None, help="Points of Ex-AP a file may lose; with this option a file that loses more gives exit code 1."
+    ),
+    definition: str = typer.Option("paper", help="Ex-OKS definition: paper or exococotools."),
+    threads: int = typer.Option(1, min=1, help="Threads of one inference, in the latency too."),
+    latency_rounds: int = typer.Option(30, min=0, help="Timed rounds; 0 leaves latency out."),
+) -> None:
+    """Measure files on a set and on its cropped version, each against the reference, through the SDK."""
+    report = make_report(
+        [reference, *(path for path in models if path != reference)],
+        annotations,
+        images,
+        out_dir,
+        crop_seed=crop_seed,
+        max_drop=DEFAULT_MAX_DROP if max_drop is None else max_drop,
+        definition=definition,
+        threads=threads,
+        latency_rounds=latency_rounds,
+        typed=shlex.join(["probpose-edge", *(relative(text) for text in sys.argv[1:])]),
+    )
+    for file in report.files:
+        out.print(f"{file.label}: {file.verdict}")
+    out.print(f"report in {out_dir}")
+    if max_drop is not None and any(file.within_limit is False for file in report.files):
+        raise typer.Exit(1)
+
+
+def make_report(
+    paths: list[Path],
+    annotations: Path,
+    images: Path,
+    out_dir: Path,
+    *,
+    crop_seed: int,
+    max_drop: float,
+    definition: str,
+    threads: int,
+    latency_rounds: int,
+    typed: str,
+) -> Report:
+    """Measure files, the first of which is the reference, on a set and its cropped version; write the report."""
+    from probpose_eval import ReportConfig, ReportEntry, build_report, load_evaluation_set, write_crop_set, write_report
+
+    if len({path.name for path in paths}) < len(paths):
+        raise InputError("A report needs files of different names, because its rows are named after them. Rename one.")
+    config = ReportConfig(
+        definition=definition, max_drop=max_drop / 100, latency_rounds=latency_rounds, command=typed
+    )
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        with progress_bar("cropping") as update:
+            write_crop_set(annotations, images, temporary / "set", seed=crop_seed, progress=update)
+        plain = load_evaluation_set(annotations, images, name=annotations.name)
+        cropped = load_evaluation_set(
+            temporary / "set" / "annotations.json",
+            temporary / "set" / "images",
+            name=f"{annotations.name}, cropped with seed {crop_seed}",
+        )
+        entries = []
+        for path in paths:
+            estimator = stack.enter_context(open_for_evaluation(path, threads=threads))
+            entries.append(ReportEntry(label=path.name, estimator=estimator, path=path, threads=threads))
+        update_stage = stack.enter_context(progress_bar("measuring"))
+        report = build_report(
+            entries,
+            reference=paths[0].name,
+            plain=plain,
+            cropped=cropped,
+            config=config,
+            progress=lambda stage, done, total: update_stage(done, total),
+        )
+    write_report(out_dir, report)
+    return report
+
+
+def relative(text: str) -> str:
+    """Paths below the working folder as relative ones: a report tells no more of a machine than it must."""
+    path = Path(text)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else text
