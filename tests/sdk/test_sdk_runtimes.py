@@ -186,8 +186,11 @@ class TestLiteRT:
         runtime = open_runtime(write_tflite(names=names, order=(0, 1, 2, 3), signature=False))
         assert_outputs(runtime.run(crops), expected_outputs(crops, 1))
 
-    def test_nameless_outputs_in_another_order(self, write_tflite: Callable[..., Path]) -> None:
-        path = write_tflite(names=("a", "b", "c", "d"), order=(1, 0, 2, 3), signature=False)
+    @pytest.mark.parametrize(("order", "signature"), [((1, 0, 2, 3), False), ((0, 1, 2, 3), True)])
+    def test_outputs_that_could_only_be_guessed(
+        self, write_tflite: Callable[..., Path], order: tuple[int, ...], signature: bool
+    ) -> None:
+        path = write_tflite(names=("a", "b", "c", "d"), order=order, signature=signature)
         with pytest.raises(ModelFileError, match=r"has the float32 outputs logits \(1, K, H, W\), and presence"):
             open_runtime(path)
 

@@ -92,15 +92,16 @@ def _find_input(path: str | os.PathLike[str], interpreter: Any) -> tuple[int, tu
 def _find_outputs(path: str | os.PathLike[str], interpreter: Any) -> dict[str, int]:
     """Tensor indices of the four outputs: by their signature or tensor names, else by the documented order.
 
-    A converter may name a signature's outputs output_0, output_1, …; those numbers, not the order of the list, say
-    which is which. In files without a signature, the order of the list does.
+    A converter may name a signature's outputs output_0, output_1, …; then their numbers are the documented order. In a
+    file without a signature it is the order of the list. Other names in a signature are refused: which of the three
+    scalars is which could only be guessed.
     """
     details = {detail["name"]: detail for detail in interpreter.get_output_details()}
+    order = list(details)
     if interpreter.get_signature_list():
         details = interpreter.get_signature_runner().get_output_details()
-    if not set(OUTPUT_NAMES) <= set(details) and len(details) == len(OUTPUT_NAMES):
-        numbered = [f"output_{number}" for number in range(len(OUTPUT_NAMES))]
-        order = numbered if set(numbered) == set(details) else list(details)
+        order = [f"output_{number}" for number in range(len(OUTPUT_NAMES))]
+    if not set(OUTPUT_NAMES) <= set(details) and len(details) == len(OUTPUT_NAMES) and set(order) == set(details):
         details = {name: details[old] for name, old in zip(OUTPUT_NAMES, order, strict=True)}
     ranks = [
         len(details[name]["shape"]) if name in details and details[name]["dtype"] == np.float32 else 0
