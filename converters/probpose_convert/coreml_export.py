@@ -1,0 +1,178 @@
+"""Write a network as a CoreML package (.mlpackage): float32, float16, W8A8 int8, or int8 weights alone.
+
+The package takes an RGB image and gives float32 outputs. CoreML runs on Apple systems only, so the parity check uses
+`MilRuntime`, which reads the saved package and computes what it says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from probpose_edge.exceptions import ConversionError, InputError, ProbPoseError
+from probpose_edge.metadata import METADATA_KEY, ModelContract
+from probpose_edge.version import __version__
+from probpose_models.deploy import OUTPUT_NAMES, Deployable
+from torch import Tensor, nn
+
+from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
+from probpose_convert.export_result import ExportResult
+from probpose_convert.mil_executor import MilRuntime
+from probpose_convert.mil_library import import_coremltools, quiet
+from probpose_convert.parity import check_parity, measure_parity
+from probpose_convert.pending_output import pending_output, size_on_disk
+
+DEFAULT_INT8_RECIPE = "int8-static"
+_RECIPES = ("int8-static", "int8-weights")
+_SMALLEST_INT8_WEIGHT = 512
+"""Weights with fewer values stay float16 with ``int8-weights``: their scales would take as much room as they save."""
+_OUTPUT_TEXTS = {
+    "logits": "Map logits (1, keypoints, rows, columns), before temperature and sparsemax.",
+    "presence": "Probability per keypoint that it lies in the window at all, before calibration.",
+    "visibility": "Probability per keypoint that it is visible.",
+    "quality": "Object keypoint similarity the network expects of its own estimate, per keypoint.",
+}
+
+
+class _RgbPlanes(nn.Module):
+    """Takes (1, 3, H, W) numbers from 0 to 255, as CoreML hands an image over, instead of (1, H, W, 3) uint8."""
+
+    def __init__(self, deployable: nn.Module) -> None:
+        super().__init__()
+        self.deployable = deployable
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        # The network's own first step is the opposite permutation; the converter removes both.
+        return tuple(self.deployable(image.permute(0, 2, 3, 1)))
+
+
+def export_coreml(model: nn.Module, contract: ModelContract, config: ExportConfig) -> ExportResult:
+    """Convert, check against `model` on ``config.parity_crops``, and only then give the package its name.
+
+    Precision ``int8`` is the recipe ``"int8-static"`` (8-bit weights and activations, float16 between) unless
+    ``config.recipe`` is ``"int8-weights"`` (float16 arithmetic on 8-bit weights). An existing package of that name is
+    replaced when the new one is complete.
+
+    Raises
+    ------
+    MissingExtraError: coremltools or, for ``int8-static``, torchao is not installed.
+    InputError: a file name without .mlpackage, a recipe CoreML does not have, or missing or misshapen crops.
+    CheckpointError: weights that are not finite.
+    ConversionError: an operator that CoreML lacks, a package that does not reproduce the network, a full disk.
+    """
+    library = import_coremltools("Converting to CoreML")
+    recipe = resolve_recipe(config, default=DEFAULT_INT8_RECIPE, supported=_RECIPES, format="CoreML")
+    if config.out.suffix != ".mlpackage":
+        raise InputError(f"A CoreML package must be named *.mlpackage, got {config.out.name!r}. Change its name.")
+    check_model(model, contract, config)
+    contract = contract.replace(
+        format="coreml",
+        precision=config.precision,
+        recipe=recipe,
+        versions={"probpose-edge": __version__, "torch": torch.__version__, "coremltools": library.__version__},
+    )
+    package = _convert(library, model, contract, config)
+    _describe(package, contract)
+    with pending_output(config.out) as pending:
+        _save(package, pending)
+        runtime = MilRuntime(pending)
+        parity = measure_parity(runtime, model, contract, config.parity_crops)
+        check_parity(parity, config.precision)
+        size_bytes = size_on_disk(pending)
+    return ExportResult(
+        path=config.out,
+        format="coreml",
+        precision=config.precision,
+        recipe=recipe,
+        size_bytes=size_bytes,
+        contract=contract,
+        parity=parity,
+        runtime=runtime.name,
+        provenance=runtime.provenance,
+    )
+
+
+def _convert(library: ModuleType, model: nn.Module, contract: ModelContract, config: ExportConfig) -> Any:
+    """The package in memory, as coremltools' MLModel."""
+    precision = library.precision.FLOAT32 if contract.recipe == "fp32" else library.precision.FLOAT16
+    try:
+        with quiet():
+            if contract.recipe == "int8-static":
+                deployable = _quantized(model, cast("NDArray[np.uint8]", config.calibration_crops))
+            else:
+                deployable = Deployable(model).eval()
+            package = to_package(library, deployable, contract.input_wh, precision)
+            return _quantize_weights(package) if contract.recipe == "int8-weights" else package
+    except ProbPoseError:
+        raise
+    except Exception as error:  # torch.export and coremltools raise whatever their passes stumble over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConversionError(
+            f"CoreML must be able to express every operator of {contract.model}, but coremltools "
+            f"{library.__version__} failed: {reason[:500]}. Use the ONNX or TFLite file, or the pinned versions of "
+            "torch and coremltools."
+        ) from error
+
+
+def to_package(library: ModuleType, deployable: nn.Module, input_wh: tuple[int, int], precision: Any) -> Any:
+    """A graph with the signature of `Deployable`, quantized or not, as coremltools' MLModel.
+
+    precision: ``library.precision.FLOAT16`` or ``FLOAT32``, the type of everything that is not 8-bit.
+    """
+    example = torch.zeros(1, 3, input_wh[1], input_wh[0])
+    program = torch.export.export(_RgbPlanes(deployable), (example,)).run_decompositions({})
+    return library.convert(
+        program,
+        inputs=[library.ImageType("image", tuple(example.shape), color_layout=library.colorlayout.RGB)],
+        outputs=[library.TensorType(name, dtype=np.float32) for name in OUTPUT_NAMES],
+        minimum_deployment_target=library.target.iOS17,
+        compute_precision=precision,
+        skip_model_load=True,
+    )
+
+
+def _quantized(model: nn.Module, calibration_crops: NDArray[np.uint8]) -> nn.Module:
+    from probpose_quant.calibrate import quantize_static
+    from probpose_quant.recipes import RECIPES
+
+    # coremltools rejects int32 biases; CoreML adds them in float16.
+    return quantize_static(model, calibration_crops, RECIPES["int8-static"], int32_bias=False)
+
+
+def _quantize_weights(package: Any) -> Any:
+    from coremltools.optimize import coreml as optimize
+
+    weights = optimize.OpLinearQuantizerConfig(
+        mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=_SMALLEST_INT8_WEIGHT
+    )
+    return optimize.linear_quantize_weights(package, optimize.OptimizationConfig(global_config=weights))
+
+
+def _describe(package: Any, contract: ModelContract) -> None:
+    """Fill in what Xcode shows, and the contract that the SDK reads."""
+    package.short_description = (
+        f"{contract.model} ({contract.recipe}): probability maps, presence, visibility and quality of "
+        f"{len(contract.keypoint_names)} keypoints of one person."
+    )
+    package.author = "The probpose-edge authors"
+    package.license = contract.licence
+    package.version = __version__
+    package.user_defined_metadata[METADATA_KEY] = contract.to_json()
+    width, height = contract.input_wh
+    package.input_description["image"] = f"RGB crop of one person, {width} x {height} pixels; normalised inside."
+    for name, text in _OUTPUT_TEXTS.items():
+        package.output_description[name] = text
+
+
+def _save(package: Any, path: Path) -> None:
+    with quiet():
+        package.save(str(path))
+    # Notes for debugging another tool, as large as a tenth of an int8 package; the manifest does not list them.
+    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+    # coremltools writes parts that only their owner can read.
+    for part in (path, *path.rglob("*")):
+        part.chmod(0o755 if part.is_dir() else 0o644)

@@ -1,0 +1,58 @@
+"""The operators of ML programs that go between real numbers and 8-bit integers (opset iOS 17).
+
+Integers are held in float32 tensors, which is exact and saves a conversion before and after every operation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
+
+
+def quantize(
+    *,
+    input: Tensor,
+    scale: Tensor | float,
+    output_dtype: str,
+    zero_point: Tensor | float = 0,
+    axis: int | None = None,
+) -> Tensor:
+    """``clip(round(input / scale) + zero_point)`` to the range of `output_dtype`, halves to the even neighbour.
+
+    scale, zero_point: one number, or one per index of `axis`.
+    """
+    low, high = _RANGES[output_dtype]
+    rounded = torch.div(input, _along(scale, input.ndim, axis)).round_()
+    if isinstance(zero_point, Tensor) or zero_point != 0:
+        rounded.add_(_along(zero_point, input.ndim, axis))
+    return rounded.clamp_(low, high)
+
+
+def dequantize(
+    *, input: Tensor, scale: Tensor | float, zero_point: Tensor | float = 0, axis: int | None = None
+) -> Tensor:
+    """``scale * (input - zero_point)``; scale, zero_point: one number, or one per index of `axis`."""
+    factor = _along(scale, input.ndim, axis)
+    if isinstance(zero_point, Tensor) or zero_point != 0:
+        return torch.sub(input, _along(zero_point, input.ndim, axis)).mul_(factor)
+    return input * factor
+
+
+def constexpr_affine_dequantize(
+    *, quantized_data: Tensor, zero_point: Tensor | float, scale: Tensor | float, axis: int
+) -> Tensor:
+    """A constant stored in 8 bits: ``scale * (quantized_data - zero_point)``."""
+    return dequantize(input=quantized_data, scale=scale, zero_point=zero_point, axis=axis)
+
+
+def _along(value: Tensor | float, rank: int, axis: int | None) -> Tensor | float:
+    """One value per index of `axis`, shaped to broadcast against a tensor of `rank` axes; a number as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    if axis is None:
+        raise ValueError("a vector of scales without an axis")
+    shape = [1] * rank
+    shape[axis] = -1
+    return value.reshape(shape)
