@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from probpose_edge.skeleton import COCO_17
+from probpose_edge import COCO_17, ModelContract, PoseEstimator, RawOutputs, box_to_window, cells_to_image
 
 Document = dict[str, Any]
 
@@ -96,3 +101,104 @@ def random_set() -> Callable[..., tuple[Document, list[dict[str, Any]]]]:
         return _document(annotations, dict.fromkeys(image_ids, (640, 480))), results
 
     return make
+
+
+class TemplateRuntime:
+    """A runtime that answers every crop alike: keypoint k peaks at column ``10 + k + shift``, row ``12 + 2 k``."""
+
+    def __init__(
+        self, *, shift: int = 0, presence: float = 0.9, provenance: str = "measured", delay: float = 0
+    ) -> None:
+        self.name = f"template (shift {shift})"
+        self.provenance = provenance
+        self.calls: list[int] = []
+        self._shift, self._presence, self._delay = shift, presence, delay
+
+    def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
+        self.calls.append(len(crops))
+        time.sleep(self._delay)
+        n, k = len(crops), np.arange(17)
+        logits = np.zeros((n, 17, 64, 48), dtype=np.float32)
+        logits[:, k, 12 + 2 * k, np.clip(10 + k + self._shift, 0, 47)] = 20
+        shares = np.full((n, 17), 0.5, dtype=np.float32)
+        presence = np.full((n, 17), self._presence, dtype=np.float32)
+        presence[:, 0] = 0.1
+        return RawOutputs(logits=logits, presence=presence, visibility=shares, quality=shares)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def template_estimator() -> Callable[..., PoseEstimator]:
+    """Factory of estimators over `TemplateRuntime`; keyword arguments of both, and of the contract."""
+
+    def make(
+        *, shift: int = 0, presence: float = 0.9, provenance: str = "measured", delay: float = 0, **contract: Any
+    ) -> PoseEstimator:
+        runtime = TemplateRuntime(shift=shift, presence=presence, provenance=provenance, delay=delay)
+        fields: dict[str, Any] = {
+            "model": "template",
+            "format": "onnx",
+            "precision": "fp32",
+            "recipe": "fp32",
+            "keypoint_names": COCO_17.keypoint_names,
+            "skeleton": COCO_17.edges,
+            "flip_pairs": COCO_17.flip_pairs,
+            "sigmas": COCO_17.sigmas,
+            "input_wh": (192, 256),
+            "heatmap_wh": (48, 64),
+            "padding": 1.25,
+            "decode_kernel": "published",
+            "temperature": 0.5,
+            "presence_scale": (1.0,) * 17,
+            "presence_bias": (0.0,) * 17,
+            "presence_threshold": 0.5,
+            "checkpoint_sha256": "0" * 64,
+            "licence": "Apache-2.0",
+        }
+        return PoseEstimator(runtime, ModelContract(**{**fields, **contract}))
+
+    return make
+
+
+@pytest.fixture
+def photographed(tmp_path: Path) -> tuple[Path, Path]:
+    """(annotation file, image folder): six noise pictures with one to three persons each, who look like the template.
+
+    The nose of every other person is absent (v = 3); one person is a crowd and one is not labelled.
+    """
+    rng = np.random.default_rng(4)
+    annotations: list[dict[str, Any]] = []
+    (tmp_path / "pictures").mkdir()
+    for image_id in range(1, 7):
+        picture = rng.integers(0, 255, (240, 320, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / "pictures" / f"{image_id:06d}.png"), picture)
+        for _ in range(1 + image_id % 3):
+            height = float(rng.uniform(60, 150))
+            x, y = rng.uniform(20, 100), rng.uniform(10, 80)
+            box = np.array([x, y, x + 0.75 * height, y + height])
+            k = np.arange(17)
+            window = box_to_window(box, (192, 256), 1.25)
+            points = cells_to_image(np.stack([10.0 + k, 12.0 + 2 * k], axis=1)[None], window, (48, 64))[0]
+            points += rng.normal(0, 0.03 * height, points.shape)
+            values = np.column_stack([points, np.where(k % 4, 2, 1)])
+            if len(annotations) % 2:
+                values[0] = (0, 0, 3)
+            annotations.append(
+                {
+                    "id": 50 + len(annotations),
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "bbox": [x, y, 0.75 * height, height],
+                    "area": 0.4 * height**2,
+                    "iscrowd": 0,
+                    "num_keypoints": int((values[:, 2] < 3).sum()),
+                    "keypoints": values.reshape(-1).tolist(),
+                }
+            )
+    annotations[2]["iscrowd"] = 1
+    annotations[4] |= {"keypoints": [0] * 51, "num_keypoints": 0}
+    path = tmp_path / "photographed.json"
+    path.write_text(json.dumps(_document(annotations, dict.fromkeys(range(1, 7), (320, 240)))))
+    return path, tmp_path / "pictures"
