@@ -124,20 +124,20 @@ def write_crop_set(
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"The output folder of a cropped set must be new or empty, but {out} is not. Choose another.")
-    crop_set = crop_annotations(read_annotations(annotations_path), seed=seed, recipe=recipe)
+    source = read_annotations(annotations_path)
+    crop_set = crop_annotations(source, seed=seed, recipe=recipe)
     if not crop_set.annotations.images:
         raise AnnotationError(
             f"A cropped set needs pictures with labelled persons, but {annotations_path} has none that can be cropped. "
             "Give a set with labelled keypoints."
         )
-    source_images = read_annotations(annotations_path).images
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
     try:
         total = len(crop_set.rectangles_xyxy)
         for done, (image_id, (x0, y0, x1, y1)) in enumerate(crop_set.rectangles_xyxy.items(), start=1):
-            picture = read_picture(images_dir, source_images[image_id])
-            _write_picture(temporary / "images" / source_images[image_id].file_name, picture[y0:y1, x0:x1])
+            picture = read_picture(images_dir, source.images[image_id])
+            _write_picture(temporary / "images" / source.images[image_id].file_name, picture[y0:y1, x0:x1])
             if progress is not None:
                 progress(done, total)
         document = annotations_to_document(crop_set.annotations)
