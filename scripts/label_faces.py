@@ -15,10 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import track
+
 from probpose_models.checkpoint import write_bytes
 from probpose_train.config import DataSource
 from probpose_train.sources import PersonSet
-from rich.progress import track
 
 FACE = slice(0, 5)
 BODY = slice(5, 17)

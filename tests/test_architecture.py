@@ -28,7 +28,17 @@ MAY_IMPORT = {
     "probpose_convert": {"probpose_quant", "probpose_models", "probpose_eval", "probpose_edge"},
     "probpose_cli": set(FOLDERS) - {"probpose_cli"},
 }
-HEAVY = {"torch", "torchao", "onnx", "onnxruntime", "coremltools", "litert_torch", "ai_edge_litert", "matplotlib", "jax"}
+HEAVY = {
+    "torch",
+    "torchao",
+    "onnx",
+    "onnxruntime",
+    "coremltools",
+    "litert_torch",
+    "ai_edge_litert",
+    "matplotlib",
+    "jax",
+}
 
 
 def imported_packages(path: Path) -> set[str]:

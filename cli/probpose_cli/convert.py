@@ -23,7 +23,9 @@ def command(
         "int8", "--precision", help="Comma-separated: fp32, fp16, int8, or a named recipe such as int8-static."
     ),
     out_dir: Path = typer.Option(Path("converted"), "--out", help="Folder for the files."),
-    calib: str = typer.Option("", "--calib", help="annotations.json:images/ to take ranges from; drawn people without."),
+    calib: str = typer.Option(
+        "", "--calib", help="annotations.json:images/ to take ranges from; drawn people without."
+    ),
     calib_crops: int = typer.Option(256, "--calib-crops", min=8, help="Number of calibration crops."),
     as_json: bool = typer.Option(False, "--json", help="Print the results as JSON."),
 ) -> None:
@@ -32,8 +34,8 @@ def command(
     wanted_precisions = _choices(precisions, PRECISIONS, "--precision")
     needs("torch", purpose="converting", extra="convert")
     jobs = [(form, precision) for form in wanted_formats for precision in wanted_precisions]
-    from probpose_convert.convert_all import convert_all
     from probpose_convert.calibration_crops import read_calibration_crops
+    from probpose_convert.convert_all import convert_all
 
     with progress_bar("reading calibration crops") as update:
         calibration, parity = read_calibration_crops(calib, calib_crops, progress=update)

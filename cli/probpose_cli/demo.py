@@ -76,7 +76,9 @@ def prepare_folder(out_dir: Path) -> None:
     mark = out_dir / ".probpose-edge-demo"
     if out_dir.exists() and any(out_dir.iterdir()):
         if not mark.exists():
-            raise InputError(f"The demo needs a new or empty folder, but {out_dir} holds other files. Choose another --out.")
+            raise InputError(
+                f"The demo needs a new or empty folder, but {out_dir} holds other files. Choose another --out."
+            )
         for child in out_dir.iterdir():
             if child != mark:
                 shutil.rmtree(child) if child.is_dir() else child.unlink()

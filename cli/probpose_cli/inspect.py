@@ -24,8 +24,12 @@ def command(
         return
     k = len(contract.keypoint_names)
     width, height = contract.input_wh
-    out.print(f"{contract.model}, {contract.format} {contract.precision} ({contract.recipe}), licence {contract.licence}")
-    out.print(f"input {width}x{height} uint8 RGB, {k} keypoints, maps {contract.heatmap_wh[0]}x{contract.heatmap_wh[1]}")
+    out.print(
+        f"{contract.model}, {contract.format} {contract.precision} ({contract.recipe}), licence {contract.licence}"
+    )
+    out.print(
+        f"input {width}x{height} uint8 RGB, {k} keypoints, maps {contract.heatmap_wh[0]}x{contract.heatmap_wh[1]}"
+    )
     out.print(
         f"padding {contract.padding}, temperature {contract.temperature}, kernel {contract.decode_kernel}, "
         f"presence threshold {contract.presence_threshold}"

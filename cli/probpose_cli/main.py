@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from probpose_cli import convert, data, demo, evaluate, inspect, predict, report, train
 from probpose_edge.exceptions import ProbPoseError
@@ -16,8 +17,30 @@ from probpose_edge.version import __version__
 FAILED = 2
 """Exit code of every failure that has a message; 1 is kept for a report whose limits are not met."""
 
+
+class OneSentencePerFailure(TyperGroup):
+    """Every expected failure is one sentence on stderr and exit code 2, whichever command it comes from."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ProbPoseError as error:
+            message = str(error)
+        except KeyboardInterrupt:
+            message = "Interrupted. Nothing half-written was left behind; run the command again."
+        except BrokenPipeError:
+            # The reader of our output has gone; there is nobody to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except OSError as error:
+            message = _os_message(error)
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(FAILED)
+
+
 app = typer.Typer(
     name="probpose-edge",
+    cls=OneSentencePerFailure,
     help="ProbPose on small devices: fine-tune, convert, run, and know what the conversion cost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -45,28 +68,8 @@ def main(version: bool = typer.Option(False, "--version", callback=_version, is_
 
 
 def run() -> None:
-    """Entry point: every expected failure is one sentence on stderr and exit code 2."""
-    try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except ProbPoseError as error:
-        code = _fail(str(error))
-    except (KeyboardInterrupt, click.Abort):
-        code = _fail("Interrupted. Nothing half-written was left behind; run the command again.")
-    except BrokenPipeError:
-        # The reader of our output has gone; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except OSError as error:
-        code = _fail(_os_message(error))
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(message: str) -> int:
-    typer.echo(f"error: {message}", err=True)
-    return FAILED
+    """Entry point of the console script."""
+    app()
 
 
 def _os_message(error: OSError) -> str:

@@ -9,11 +9,11 @@ import numpy as np
 import typer
 
 from probpose_cli.console import out, progress_bar
+from probpose_cli.pictures import write_picture
 from probpose_edge.coco_results import poses_to_coco
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError
-from probpose_cli.pictures import write_picture
 from probpose_edge.images import read_image
 
 MODEL_SUFFIXES = (".onnx", ".tflite", ".mlpackage")
@@ -52,7 +52,9 @@ def command(
                     names = np.array(estimator.contract.keypoint_names)
                     for person, present in enumerate(poses.present):
                         absent = ", ".join(names[~present]) or "none"
-                        out.print(f"{path}: score {poses.scores[person]:.2f}, {present.sum()} present; absent: {absent}")
+                        out.print(
+                            f"{path}: score {poses.scores[person]:.2f}, {present.sum()} present; absent: {absent}"
+                        )
     if as_json:
         typer.echo(json.dumps(results))
     else:

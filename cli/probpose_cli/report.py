@@ -23,7 +23,9 @@ DEFAULT_MAX_DROP = 1.0
 
 def command(
     models: list[Path] = typer.Argument(..., help=".onnx, .tflite, .mlpackage or .safetensors files."),
-    reference: Path = typer.Option(..., "--reference", help="The full-precision file; a .safetensors checkpoint will do."),
+    reference: Path = typer.Option(
+        ..., "--reference", help="The full-precision file; a .safetensors checkpoint will do."
+    ),
     annotations: Path = typer.Option(..., "--annotations", help="COCO keypoint annotations."),
     images: Path = typer.Option(..., "--images", help="Folder of its pictures."),
     out_dir: Path = typer.Option(Path("report"), "--out", help="Folder for report.json and report.md."),
@@ -73,9 +75,7 @@ def make_report(
 
     if len({path.name for path in paths}) < len(paths):
         raise InputError("A report needs files of different names, because its rows are named after them. Rename one.")
-    config = ReportConfig(
-        definition=definition, max_drop=max_drop / 100, latency_rounds=latency_rounds, command=typed
-    )
+    config = ReportConfig(definition=definition, max_drop=max_drop / 100, latency_rounds=latency_rounds, command=typed)
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with progress_bar("cropping") as update:

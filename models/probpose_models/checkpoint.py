@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 
 import torch
-from probpose_edge.exceptions import CheckpointError, MetadataError
-from probpose_edge.metadata import METADATA_KEY, ModelContract
-from probpose_edge.skeleton import COCO_17, Skeleton
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from probpose_edge.exceptions import CheckpointError, MetadataError
+from probpose_edge.metadata import METADATA_KEY, ModelContract
+from probpose_edge.skeleton import COCO_17, Skeleton
 from probpose_models.probpose_m import ProbPoseM
 from probpose_models.probpose_s import ProbPoseS
 

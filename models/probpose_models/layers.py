@@ -25,7 +25,9 @@ class SamePadConv2d(nn.Conv2d):
         return super().forward(x)
 
 
-def conv_bn_relu6(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def conv_bn_relu6(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     """Convolution, batch normalisation, ReLU6: the cell of MobileNetV2."""
     return nn.Sequential(
         SamePadConv2d(in_channels, out_channels, kernel_size, stride, groups),

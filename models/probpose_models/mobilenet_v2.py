@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from probpose_edge.exceptions import CheckpointError
 from torch import Tensor, nn
 
+from probpose_edge.exceptions import CheckpointError
 from probpose_models.layers import SamePadConv2d, conv_bn_relu6
 
 # (expansion, output channels, repeats, first stride): table 2 of the MobileNetV2 paper.
@@ -55,9 +55,7 @@ class MobileNetV2(nn.Module):
         channels = 32
         for expansion, out_channels, repeats, first_stride in _STAGES:
             for index in range(repeats):
-                features.append(
-                    InvertedResidual(channels, out_channels, first_stride if index == 0 else 1, expansion)
-                )
+                features.append(InvertedResidual(channels, out_channels, first_stride if index == 0 else 1, expansion))
                 channels = out_channels
         features.append(conv_bn_relu6(channels, 1280, 1))
         self.features = nn.ModuleList(features)

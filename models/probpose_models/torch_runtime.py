@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from probpose_edge.runtimes.base import RawOutputs
 from torch import nn
 
+from probpose_edge.runtimes.base import RawOutputs
 from probpose_models.deploy import Deployable
 
 
@@ -37,7 +37,9 @@ class TorchRuntime:
             ]
         finally:
             self._deployable.train(was_training)
-        logits, presence, visibility, quality = (torch.cat(parts).float().cpu().numpy() for parts in zip(*chunks, strict=True))
+        logits, presence, visibility, quality = (
+            torch.cat(parts).float().cpu().numpy() for parts in zip(*chunks, strict=True)
+        )
         return RawOutputs(logits=logits, presence=presence, visibility=visibility, quality=quality)
 
     def close(self) -> None:

@@ -12,9 +12,7 @@ from probpose_train.augment import WindowFrame, augment, crop_matrix, random_bor
 from probpose_train.config import AugmentConfig
 from probpose_train.sources import DrawnSet, TrainPerson
 
-FRAME = WindowFrame(
-    input_wh=(192, 256), heatmap_wh=(48, 64), padding=1.25, flip_permutation=COCO_17.flip_permutation
-)
+FRAME = WindowFrame(input_wh=(192, 256), heatmap_wh=(48, 64), padding=1.25, flip_permutation=COCO_17.flip_permutation)
 STILL = AugmentConfig(flip=0, half_body=0, rotate=0, scale=(1, 1), shift=0, crop=0, colour=0, blur=0)
 
 
@@ -53,9 +51,7 @@ def test_points_follow_the_pixels(seed: int) -> None:
 
 def test_mirroring_swaps_left_and_right() -> None:
     plain = augment(person(), np.random.default_rng(0), FRAME, STILL)
-    flipped = augment(
-        person(), np.random.default_rng(0), FRAME, AugmentConfig(**{**STILL.__dict__, "flip": 1.0})
-    )
+    flipped = augment(person(), np.random.default_rng(0), FRAME, AugmentConfig(**{**STILL.__dict__, "flip": 1.0}))
     left, right = COCO_17.flip_pairs[0]
     assert flipped.points_cell[left, 0] == pytest.approx(47 - plain.points_cell[right, 0], abs=1e-4)
     assert flipped.points_cell[left, 1] == pytest.approx(plain.points_cell[right, 1], abs=1e-4)

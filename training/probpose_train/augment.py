@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from probpose_edge.window import box_to_window
 
+from probpose_edge.window import box_to_window
 from probpose_train.config import AugmentConfig
 from probpose_train.sources import TrainPerson
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from probpose_edge.exceptions import AnnotationError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from probpose_edge.exceptions import AnnotationError
 from probpose_train.augment import TrainSample, WindowFrame, augment
 from probpose_train.config import TrainConfig
 from probpose_train.losses import Targets
@@ -86,5 +86,3 @@ def make_loader(stream: SampleStream, config: TrainConfig, first_step: int) -> D
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if config.workers else None,
     )
-
-

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from probpose_edge.exceptions import TrainingError
 from probpose_models.checkpoint import write_bytes
-
 from probpose_train.config import TrainConfig
 
 STATE = "training_state.pt"

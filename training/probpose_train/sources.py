@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from probpose_edge.exceptions import AnnotationError, ImageReadError
 from probpose_eval.coco import AnnotationSet, ImageEntry, image_path, read_annotations
 from probpose_eval.synth import draw_scene
-
 from probpose_train.config import DataSource
 
 

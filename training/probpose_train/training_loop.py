@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
 from probpose_edge.decode import published_spread
 from probpose_edge.exceptions import InputError, TrainingError
 from probpose_edge.metadata import ModelContract
 from probpose_models.checkpoint import build_model, checkpoint_contract, load_checkpoint, save_checkpoint
 from probpose_models.deploy import Deployable
 from probpose_models.mobilenet_v2 import MobileNetV2, load_imagenet_weights
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
 from probpose_train.augment import WindowFrame
 from probpose_train.config import TrainConfig
 from probpose_train.dataset import SampleStream, make_loader

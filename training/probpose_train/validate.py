@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.metadata import ModelContract
 from probpose_eval.coco import AnnotationSet, read_annotations
 from probpose_eval.evaluate import evaluate, mean_oks
 from probpose_eval.predict import predict_set
 from probpose_models.torch_runtime import TorchRuntime
-from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
