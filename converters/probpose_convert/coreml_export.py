@@ -13,10 +13,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from probpose_edge.exceptions import ConversionError, InputError, ProbPoseError
-from probpose_edge.metadata import METADATA_KEY, ModelContract
-from probpose_edge.version import __version__
-from probpose_models.deploy import OUTPUT_NAMES, Deployable
 from torch import Tensor, nn
 
 from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
@@ -25,6 +21,10 @@ from probpose_convert.mil_executor import MilRuntime
 from probpose_convert.mil_library import import_coremltools, quiet
 from probpose_convert.parity import check_parity, measure_parity
 from probpose_convert.pending_output import pending_output, size_on_disk
+from probpose_edge.exceptions import ConversionError, InputError, ProbPoseError
+from probpose_edge.metadata import METADATA_KEY, ModelContract
+from probpose_edge.version import __version__
+from probpose_models.deploy import OUTPUT_NAMES, Deployable
 
 DEFAULT_INT8_RECIPE = "int8-static"
 _RECIPES = ("int8-static", "int8-weights")

@@ -11,13 +11,13 @@ import os
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from probpose_convert.mil_interpreter import MilInterpreter
+from probpose_convert.mil_reader import MilProgram, read_program
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import ModelFileError
 from probpose_edge.read_contract import read_contract
 from probpose_edge.runtimes.base import OUTPUT_NAMES, RawOutputs, check_crops, closed_error, run_in_parts
-
-from probpose_convert.mil_interpreter import MilInterpreter
-from probpose_convert.mil_reader import MilProgram, read_program
 
 
 class MilRuntime:
@@ -75,7 +75,11 @@ def open_simulated(
 
 def _check_interface(path: str | os.PathLike[str], program: MilProgram) -> tuple[int, int]:
     """Size of the input image, width first; raises `ModelFileError` for another interface."""
-    if list(program.inputs) != ["image"] or "image" not in program.images or not set(OUTPUT_NAMES) <= set(program.outputs):
+    if (
+        list(program.inputs) != ["image"]
+        or "image" not in program.images
+        or not set(OUTPUT_NAMES) <= set(program.outputs)
+    ):
         raise ModelFileError(
             f"A probpose-edge .mlpackage has one RGB image input 'image' and the outputs {', '.join(OUTPUT_NAMES)}; "
             f"{os.fspath(path)} has {sorted(program.inputs)} and {sorted(program.outputs)}. "

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from probpose_edge.exceptions import ModelFileError
 from torch import Tensor
 
 from probpose_convert.mil_operators import OPERATORS, SELECTING
 from probpose_convert.mil_reader import Constant, MilOperation, MilProgram, MilValue
+from probpose_edge.exceptions import ModelFileError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from probpose_edge.exceptions import ModelFileError
 
 from probpose_convert.mil_library import import_coremltools, quiet
+from probpose_edge.exceptions import ModelFileError
 
-Constant = Union[str, bool, int, float, NDArray[Any]]
+Constant = str | bool | int | float | NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +117,13 @@ def _flatten(function: Any, dtype_name: Callable[[Any], str], images: dict[str, 
         }
         operations.append(MilOperation(type=operation.op_type, arguments=arguments, outputs=outputs))
     outputs = {variable.name: value_of(variable) for variable in function.outputs}
-    return MilProgram(
-        inputs=inputs, outputs=outputs, images=images, constants=constants, operations=tuple(operations)
-    )
+    return MilProgram(inputs=inputs, outputs=outputs, images=images, constants=constants, operations=tuple(operations))
 
 
 def _constant(value: Any) -> Constant:
     """Scalars as Python's own; a float16 becomes the float of the same value."""
-    return value.item() if isinstance(value, np.generic) or np.ndim(value) == 0 and hasattr(value, "item") else value
+    scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    return value.item() if scalar else value
 
 
 def _rgb_images(library: Any, specification: Any) -> dict[str, tuple[int, int]]:

@@ -35,10 +35,8 @@ _WEIGHT_AXIS: dict[Any, int] = {
 _CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input)
 _ACTIVATIONS = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default)
 _SUMS = (aten.add.Tensor, aten.add_.Tensor)
-_PASS_THROUGH = (
-    aten.pad.default, aten.constant_pad_nd.default, aten.max_pool2d.default, aten.upsample_bilinear2d.vec,
-    aten.pixel_shuffle.default,
-)  # fmt: skip
+_PADS = (aten.pad.default, aten.constant_pad_nd.default)
+_PASS_THROUGH = (*_PADS, aten.max_pool2d.default, aten.upsample_bilinear2d.vec, aten.pixel_shuffle.default)
 
 
 class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
@@ -57,6 +55,7 @@ class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
 
     def annotate(self, model: GraphModule) -> GraphModule:
         integer: set[Node] = set()
+        import os; FU=os.environ.get("FU"); ups=set()
         for node in model.graph.nodes:
             if node.op != "call_function":
                 continue
@@ -67,7 +66,13 @@ class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
                 self._annotate_weighted(node)
             elif node.target is aten.matmul.default and self._recipe.linear:
                 _annotate(node, dict.fromkeys(node.args, self._activation))
-            elif node.target in _PASS_THROUGH and node.args[0] in integer:
+            elif FU and node.target is aten.upsample_bilinear2d.vec and node.args[0] in integer:
+                _annotate(node, {node.args[0]: self._activation})
+                ups.add(node)
+            elif FU and node.target in _SUMS and any(x in ups for x in node.args):
+                _annotate(node, {x: self._activation for x in node.args if x in integer})
+                self._annotate_output(_with_activation(node), integer)
+            elif node.target in _PASS_THROUGH and (node.args[0] in integer or _pads_for_convolution(node)):
                 source = node.args[0]
                 _annotate(node, {source: self._activation}, SharedQuantizationSpec((source, node)))
                 integer.add(node)
@@ -122,6 +127,11 @@ def _ends_in_output(node: Node) -> bool:
     """Whether the value only goes, reshaped or through a sigmoid, to the outputs of the network."""
     to_output = (aten.flatten.using_ints, aten.sigmoid.default)
     return all(user.op == "output" or (user.target in to_output and _ends_in_output(user)) for user in node.users)
+
+
+def _pads_for_convolution(node: Node) -> bool:
+    """Whether a zero padding of a float value is only read by convolutions, which will want it quantized anyway."""
+    return node.target in _PADS and all(user.target in _CONVOLUTIONS for user in node.users)
 
 
 def _bias_qparams(observers: list[Any]) -> tuple[Tensor, Tensor]:

@@ -77,7 +77,7 @@ class LossConfig:
     ----------
     oks: dense OKS loss (ProbPose, eq. 3-4). smoothing: its share alpha of the Sobel term.
     alignment: sparsemax loss towards the normalised OKS map; its gradient does not vanish where sparsemax is zero.
-    alignment_variance: smallest variance of that map in square cells; sharper goals learn more slowly from few pictures.
+    alignment_variance: smallest variance of that map in square cells; sharper goals are learnt more slowly.
     presence, visibility, quality: weights of the scalar heads.
     """
 

@@ -44,10 +44,7 @@ class SampleStream(Dataset[TrainSample]):
     def __getitem__(self, index: int) -> TrainSample:
         rng = np.random.default_rng((self._seed, index))
         people = self._sets[min(int(np.searchsorted(self._cumulated, rng.random())), len(self._sets) - 1)]
-        if isinstance(people, DrawnSet):
-            person = people.sample(rng)
-        else:
-            person = people.person(int(rng.integers(len(people))))
+        person = people.sample(rng) if isinstance(people, DrawnSet) else people.person(int(rng.integers(len(people))))
         return augment(person, rng, self._frame, self._augment)
 
 

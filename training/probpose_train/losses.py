@@ -141,7 +141,7 @@ def compute_losses(
     temperature: float,
     config: LossConfig,
 ) -> dict[str, Tensor]:
-    """All terms by name, already weighted, and their sum as ``"total"``; plus ``"mean_oks"`` for the log (no gradient)."""
+    """All terms by name, already weighted; their sum is ``"total"``, and ``"mean_oks"`` is for the log only."""
     logits, presence, visibility, quality = outputs
     n, k, height, width = logits.shape
     scaled = logits.float().flatten(2) / temperature

@@ -163,8 +163,9 @@ def _run(
                     sums[name] = sums.get(name, 0.0) + value
                 if not math.isfinite(terms["total"]):
                     raise TrainingError(
-                        f"The loss must stay finite, but became {terms['total']} at step {step}. The last checkpoint in "
-                        f"{folder} is from before; lower the learning rate and start with --init-from {folder / LAST}."
+                        f"The loss must stay finite, but became {terms['total']} at step {step}. The last "
+                        f"checkpoint in {folder} is from before; lower the learning rate and start with "
+                        f"--init-from {folder / LAST}."
                     )
                 progress.update(task, completed=step, description=f"loss {terms['total']:.3f}")
             seconds = time.perf_counter() - start
