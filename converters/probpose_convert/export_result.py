@@ -20,6 +20,7 @@ class Parity:
     map_overlap: mean over maps of ``sum(min(p, q))`` after sparsemax; 1 if all maps are equal, 0 if none touch.
     keypoint_shift_cell: median distance between decoded keypoints, in heatmap cells.
     presence_max_abs, visibility_max_abs, quality_max_abs: largest absolute difference of a probability.
+    probability_mean_abs: mean absolute difference over all probabilities of the three kinds.
     """
 
     crops: int
@@ -30,6 +31,7 @@ class Parity:
     presence_max_abs: float
     visibility_max_abs: float
     quality_max_abs: float
+    probability_mean_abs: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,6 @@ class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
 
     def annotate(self, model: GraphModule) -> GraphModule:
         integer: set[Node] = set()
-        import os; FU=os.environ.get("FU"); ups=set()
         for node in model.graph.nodes:
             if node.op != "call_function":
                 continue
@@ -66,12 +65,6 @@ class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
                 self._annotate_weighted(node)
             elif node.target is aten.matmul.default and self._recipe.linear:
                 _annotate(node, dict.fromkeys(node.args, self._activation))
-            elif FU and node.target is aten.upsample_bilinear2d.vec and node.args[0] in integer:
-                _annotate(node, {node.args[0]: self._activation})
-                ups.add(node)
-            elif FU and node.target in _SUMS and any(x in ups for x in node.args):
-                _annotate(node, {x: self._activation for x in node.args if x in integer})
-                self._annotate_output(_with_activation(node), integer)
             elif node.target in _PASS_THROUGH and (node.args[0] in integer or _pads_for_convolution(node)):
                 source = node.args[0]
                 _annotate(node, {source: self._activation}, SharedQuantizationSpec((source, node)))

@@ -1,0 +1,142 @@
+"""Write .onnx files: fp32, fp16, and int8 as QuantizeLinear and DequantizeLinear around ordinary operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
+from probpose_convert.export_result import ExportResult
+from probpose_convert.onnx_graph import fold_pads, strip_notes
+from probpose_convert.onnx_network import HalfNetwork, OnnxNetwork
+from probpose_convert.parity import check_parity, measure_parity
+from probpose_convert.pending_output import pending_output, size_on_disk
+from probpose_convert.quiet import quiet_libraries
+from probpose_edge.exceptions import ConversionError
+from probpose_edge.extras import import_extra
+from probpose_edge.metadata import METADATA_KEY, ModelContract
+from probpose_edge.runtimes.onnx import OnnxRuntime
+from probpose_models.deploy import OUTPUT_NAMES
+
+RECIPES_OF_ONNX = ("int8-static",)
+OPSET = 20
+"""The first opset in which GELU is one operator; onnxruntime knows it since 1.17."""
+
+
+def export_onnx(model: nn.Module, contract: ModelContract, config: ExportConfig) -> ExportResult:
+    """Convert a network to one self-contained .onnx file for any batch size, and compare the two before it is kept.
+
+    model: the network in float32; it is not changed. contract: what its checkpoint says. ``int8`` means
+    ``int8-static``: uint8 activations per tensor (the fast signedness on x86-64), int8 weights per channel, int32
+    biases, ranges from the calibration crops; the maps and probabilities leave as float32 in every precision.
+
+    Raises
+    ------
+    InputError: crops of another size, a recipe that ONNX files do not have, int8 without calibration crops.
+    CheckpointError: weights that are not finite.
+    ConversionError: an operator ONNX does not have, a file that does not follow the network, or a full disk.
+    MissingExtraError: a library of the extra ``convert`` is missing.
+    Whatever ends the conversion, Ctrl-C included, an older file at `config.out` stays as it was and no other is left.
+    """
+    recipe = resolve_recipe(config, default="int8-static", supported=RECIPES_OF_ONNX, format="ONNX")
+    check_model(model, contract, config)
+    with quiet_libraries():
+        for module in ("onnx", "onnxscript", "onnxruntime"):
+            import_extra("Writing .onnx files", module, "convert")
+        network = _network(model, contract, config, recipe)
+        program = _translate(network, contract)
+    written = contract.replace(
+        format="onnx", precision=config.precision, recipe=recipe, versions={**contract.versions, **_versions(config)}
+    )
+    program.model.metadata_props[METADATA_KEY] = written.to_json()
+    with pending_output(config.out) as pending:
+        program.save(pending)
+        runtime = OnnxRuntime(pending)
+        try:
+            parity = measure_parity(runtime, model, contract, config.parity_crops)
+        finally:
+            runtime.close()
+        check_parity(parity, config.precision)
+    return ExportResult(
+        path=config.out,
+        format=written.format,
+        precision=written.precision,
+        recipe=written.recipe,
+        size_bytes=size_on_disk(config.out),
+        contract=written,
+        parity=parity,
+        runtime=runtime.name,
+        provenance=runtime.provenance,
+    )
+
+
+def _network(model: nn.Module, contract: ModelContract, config: ExportConfig, recipe: str) -> nn.Module:
+    """The module to translate: float32, float16, or with quantize and dequantize operators in it."""
+    if config.precision == "fp16":
+        return HalfNetwork(model, contract.input_wh).eval()
+    network = OnnxNetwork(model, contract.input_wh).eval()
+    if config.precision == "fp32":
+        return network
+    import_extra("Quantizing to int8", "torchao", "convert")
+    from probpose_quant.calibrate import quantize_static
+    from probpose_quant.recipes import RECIPES
+
+    crops = config.calibration_crops
+    assert crops is not None  # resolve_recipe refused that
+    return quantize_static(network, crops, RECIPES[recipe], int32_bias=True, unsigned_activations=True)
+
+
+def _translate(network: nn.Module, contract: ModelContract) -> Any:
+    """A `torch.onnx.ONNXProgram` with a free batch size and the names of the contract."""
+    image = torch.zeros(2, contract.input_wh[1], contract.input_wh[0], 3, dtype=torch.uint8)
+    try:
+        program = torch.onnx.export(
+            network,
+            (image,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=list(OUTPUT_NAMES),
+            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            custom_translation_table=_translations(),
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        raise ConversionError(
+            f"A network must consist of operators that ONNX has, but translating it failed: {reason}. "
+            "Report this, or choose another format."
+        ) from error
+    fold_pads(program.model)
+    strip_notes(program.model)
+    return program
+
+
+def _translations() -> dict[Any, Any]:
+    """What torch's exporter does not know: dequantizing per channel. The zero points of symmetric weights are zero."""
+    from onnxscript import opset20 as op
+
+    quantized = getattr(torch.ops.quantized_decomposed, "dequantize_per_channel", None)
+    if quantized is None:  # registered by torchao, when something was quantized
+        return {}
+
+    def dequantize_per_channel(
+        input: Any,
+        scales: Any,
+        zero_points: Any,
+        axis: int,
+        quant_min: int,
+        quant_max: int,
+        dtype: int,
+        out_dtype: int = -1,
+    ) -> Any:
+        return op.DequantizeLinear(input, scales, axis=axis)
+
+    return {quantized.default: dequantize_per_channel}
+
+
+def _versions(config: ExportConfig) -> dict[str, str]:
+    names = ["torch", "onnx", "onnxscript", *(["torchao"] if config.precision == "int8" else [])]
+    return {name: str(import_extra("Writing .onnx files", name, "convert").__version__) for name in names}
