@@ -21,7 +21,7 @@ from probpose_convert.mil_executor import MilRuntime
 from probpose_convert.mil_library import import_coremltools, quiet
 from probpose_convert.parity import check_parity, measure_parity
 from probpose_convert.pending_output import pending_output, size_on_disk
-from probpose_edge.exceptions import ConversionError, InputError, ProbPoseError
+from probpose_edge.exceptions import ConversionError, InputError, ModelFileError, ProbPoseError
 from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.version import __version__
 from probpose_models.deploy import OUTPUT_NAMES, Deployable
@@ -79,7 +79,10 @@ def export_coreml(model: nn.Module, contract: ModelContract, config: ExportConfi
     _describe(package, contract)
     with pending_output(config.out) as pending:
         _save(package, pending)
-        runtime = MilRuntime(pending)
+        try:
+            runtime = MilRuntime(pending)
+        except ModelFileError as error:
+            raise ConversionError(str(error)) from error
         parity = measure_parity(runtime, model, contract, config.parity_crops)
         check_parity(parity, config.precision)
         size_bytes = size_on_disk(pending)

@@ -74,7 +74,7 @@ class MilInterpreter:
         if operation.type not in OPERATORS:
             raise ModelFileError(
                 f"The executor knows the MIL operators {', '.join(sorted(OPERATORS))}; {operation.type!r}, which gives "
-                f"{operation.outputs[0].name!r}, is not among them. Use a package written by `probpose-edge convert`."
+                f"{operation.outputs[0].name!r}, is not among them. Use a network of this project, or another format."
             )
         constants: dict[str, Any] = {}
         read: dict[str, int] = {}
