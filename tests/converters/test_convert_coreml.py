@@ -421,7 +421,6 @@ def test_wrong_crops(results: dict[str, ExportResult]) -> None:
         runtime.run(np.zeros((1, 48, 64, 3), np.uint8))
 
 
-@pytest.mark.slow
 def test_probpose_m(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = settled(build_model("probpose-m"))
