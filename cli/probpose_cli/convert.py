@@ -9,8 +9,8 @@ from pathlib import Path
 import typer
 
 from probpose_cli.console import err, out, progress_bar
-from probpose_cli.imports import needs
 from probpose_edge.exceptions import InputError
+from probpose_edge.extras import import_extra
 
 FORMATS = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
 PRECISIONS = ("fp32", "fp16", "int8", "int8-static", "int8-dynamic", "int8-weights")
@@ -32,7 +32,7 @@ def command(
     """Convert a checkpoint; every file is compared with the network before it gets its name."""
     wanted_formats = _choices(formats, tuple(FORMATS), "--format")
     wanted_precisions = _choices(precisions, PRECISIONS, "--precision")
-    needs("torch", purpose="converting", extra="convert")
+    import_extra("Converting", "torch", "convert")
     jobs = [(form, precision) for form in wanted_formats for precision in wanted_precisions]
     from probpose_convert.calibration_crops import read_calibration_crops
     from probpose_convert.convert_all import convert_all

@@ -11,12 +11,12 @@ import typer
 from numpy.typing import NDArray
 
 from probpose_cli.console import out, progress_bar
-from probpose_cli.imports import needs
 from probpose_cli.pictures import write_picture
 from probpose_cli.report import DEFAULT_MAX_DROP, make_report
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError
+from probpose_edge.extras import import_extra
 
 DRAWN_SEED = 7
 """Pictures of the demo; training and calibration draw from other seeds."""
@@ -28,7 +28,7 @@ def command(
     pictures: int = typer.Option(40, min=4, help="Pictures to draw and to evaluate on."),
 ) -> None:
     """Draw people, convert the shipped weights to three INT8 formats, evaluate them, draw the results."""
-    needs("torch", purpose="the demo's conversion", extra="convert")
+    import_extra("The demo's conversion", "torch", "convert")
     from probpose_convert.calibration_crops import read_calibration_crops
     from probpose_convert.convert_all import convert_all
     from probpose_eval.synth_set import write_synth_set

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from probpose_cli.console import out
+from probpose_edge.extras import import_extra
 from probpose_edge.metadata import ModelContract
 from probpose_edge.read_contract import read_contract
 
@@ -44,9 +45,8 @@ def command(
 def contract_of(model: Path) -> ModelContract:
     """Contract of a deployable file or a checkpoint."""
     if model.suffix == ".safetensors":
-        from probpose_cli.imports import needs
+        import_extra("Reading checkpoints", "torch", "train")
+        from probpose_models.checkpoint import load_checkpoint
 
-        checkpoint = needs("probpose_models.checkpoint", purpose="reading checkpoints", extra="train")
-        contract: ModelContract = checkpoint.load_checkpoint(model)[1]
-        return contract
+        return load_checkpoint(model)[1]
     return read_contract(model)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from probpose_cli.imports import needs
 from probpose_edge.estimator import PoseEstimator
+from probpose_edge.extras import import_extra
 
 
 def open_for_evaluation(path: Path, *, threads: int | None = None) -> PoseEstimator:
@@ -16,13 +16,14 @@ def open_for_evaluation(path: Path, *, threads: int | None = None) -> PoseEstima
     simulated. Raises as the readers of the formats do.
     """
     if path.suffix == ".safetensors":
-        models = needs("probpose_models", purpose="evaluating checkpoints", extra="train")
-        model, contract = models.load_checkpoint(path)
-        return PoseEstimator(models.TorchRuntime(model), contract)
+        import_extra("Evaluating checkpoints", "torch", "train")
+        from probpose_models import TorchRuntime, load_checkpoint
+
+        model, contract = load_checkpoint(path)
+        return PoseEstimator(TorchRuntime(model), contract)
     if path.suffix == ".mlpackage" and sys.platform != "darwin":
-        executor = needs(
-            "probpose_convert.mil_executor", purpose="simulating CoreML files on this system", extra="convert"
-        )
-        estimator: PoseEstimator = executor.open_simulated(path)
-        return estimator
+        import_extra("Simulating CoreML files on this system", "torch", "convert")
+        from probpose_convert.mil_executor import open_simulated
+
+        return open_simulated(path)
     return PoseEstimator.open(path, threads=threads)

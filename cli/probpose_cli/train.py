@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 
 from probpose_cli.console import err, out
-from probpose_cli.imports import needs
 from probpose_edge.exceptions import InputError
+from probpose_edge.extras import import_extra
 
 
 def command(
@@ -33,14 +33,15 @@ def command(
     resume: bool = typer.Option(False, "--resume", help="Continue the run in --out; its own settings apply."),
 ) -> None:
     """Train on COCO-format sets; the best checkpoint by mean OKS on --val becomes best.safetensors."""
-    torch = needs("torch", purpose="training", extra="train")
-    loop = needs("probpose_train", purpose="training", extra="train")
-    from probpose_train.config import TrainConfig, parse_source
+    torch = import_extra("Training", "torch", "train")
+    from probpose_train import TrainConfig, parse_source
+    from probpose_train import resume as resume_run
+    from probpose_train import train as train_run
 
     if threads:
         torch.set_num_threads(threads)
     if resume:
-        best = loop.resume(run_dir, console=err)
+        best = resume_run(run_dir, console=err)
     else:
         if not data:
             raise InputError("Training needs data. Pass --data annotations.json:images/ (repeat it), or --data synth.")
@@ -62,5 +63,5 @@ def command(
             workers=workers,
             seed=seed,
         )
-        best = loop.train(config, run_dir, console=err)
+        best = train_run(config, run_dir, console=err)
     out.print(str(best))
