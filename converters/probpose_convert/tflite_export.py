@@ -1,0 +1,92 @@
+"""Write .tflite files: fp32, fp16, and int8 in three recipes, for LiteRT (ai-edge-litert) and tflite-runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from torch import nn
+
+from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
+from probpose_convert.export_result import ExportResult
+from probpose_convert.parity import check_parity, measure_parity
+from probpose_convert.pending_output import pending_output, size_on_disk
+from probpose_convert.tflite_calibrate import Ranges, activation_ranges, weight_ranges
+from probpose_convert.tflite_flatbuffer import with_contract
+from probpose_convert.tflite_graph import float_tflite
+from probpose_convert.tflite_quantize import INT8_RECIPES, quantize_tflite
+from probpose_edge.exceptions import InputError
+from probpose_edge.extras import import_extra
+from probpose_edge.metadata import ModelContract
+from probpose_edge.runtimes.litert import LiteRTRuntime
+
+DEFAULT_INT8 = {"probpose-m": "int8-static", "probpose-s": "int8-dynamic"}
+
+
+def export_tflite(
+    model: nn.Module,
+    contract: ModelContract,
+    config: ExportConfig,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExportResult:
+    """Convert a network to a self-contained .tflite file for one crop at a time, and compare the two before it is kept.
+
+    model: the network; it is not changed. contract: what its checkpoint says. Precision ``int8`` means `DEFAULT_INT8`;
+    `quantize_tflite` says what each recipe does. progress: called with (crops done, crops in all) while
+    ``int8-static`` is calibrated.
+
+    Raises
+    ------
+    InputError: crops of another size, a name that does not end in .tflite, ``int8-static`` without calibration crops.
+    CheckpointError: weights that are not finite.
+    ConversionError: an operator TFLite does not have, a file that does not follow the network, or a full disk.
+    MissingExtraError: a library of the extra ``convert`` is missing.
+    Whatever ends the conversion, Ctrl-C included, an older file at `config.out` stays as it was and no other is left.
+    """
+    default = DEFAULT_INT8.get(contract.model, "int8-dynamic")
+    recipe = resolve_recipe(config, default=default, supported=INT8_RECIPES, format="TFLite")
+    if config.out.suffix.lower() != ".tflite":
+        raise InputError(f"A TFLite file must be named *.tflite, got {config.out.name!r}. Change its name.")
+    check_model(model, contract, config)
+    if recipe != "fp32":
+        # Translating takes half a minute; what is missing is said before.
+        import_extra("Quantizing .tflite files", "ai_edge_quantizer", "convert")
+    content = float_tflite(model, contract.input_wh)
+    if recipe != "fp32":
+        ranges = _ranges(content, config, progress) if recipe == "int8-static" else None
+        content = quantize_tflite(content, recipe, ranges)
+    written = contract.replace(
+        format="tflite", precision=config.precision, recipe=recipe, versions={**contract.versions, **_versions(recipe)}
+    )
+    with pending_output(config.out) as pending:
+        pending.write_bytes(with_contract(content, written))
+        runtime = LiteRTRuntime(pending)
+        try:
+            parity = measure_parity(runtime, model, contract, config.parity_crops)
+        finally:
+            runtime.close()
+        check_parity(parity, config.precision)
+    return ExportResult(
+        path=config.out,
+        format=written.format,
+        precision=written.precision,
+        recipe=written.recipe,
+        size_bytes=size_on_disk(config.out),
+        contract=written,
+        parity=parity,
+        runtime=runtime.name,
+        provenance=runtime.provenance,
+    )
+
+
+def _ranges(content: bytes, config: ExportConfig, progress: Callable[[int, int], None] | None) -> Ranges:
+    crops = config.calibration_crops
+    assert crops is not None  # resolve_recipe refused that
+    activations = activation_ranges(content, crops, progress=progress)
+    return {**activations, **weight_ranges(content, activations)}
+
+
+def _versions(recipe: str) -> dict[str, str]:
+    names = ["torch", "litert-torch", "ai-edge-litert", *([] if recipe == "fp32" else ["ai-edge-quantizer"])]
+    return {name: version(name) for name in names}
