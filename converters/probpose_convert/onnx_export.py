@@ -10,7 +10,7 @@ from torch import nn
 from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
 from probpose_convert.export_result import ExportResult
 from probpose_convert.onnx_graph import fold_pads, strip_notes
-from probpose_convert.onnx_network import HalfNetwork, OnnxNetwork
+from probpose_convert.onnx_network import HalfNetwork, IntegerNetwork, OnnxNetwork
 from probpose_convert.parity import check_parity, measure_parity
 from probpose_convert.pending_output import pending_output, size_on_disk
 from probpose_convert.quiet import quiet_libraries
@@ -76,13 +76,13 @@ def _network(model: nn.Module, contract: ModelContract, config: ExportConfig, re
     """The module to translate: float32, float16, or with quantize and dequantize operators in it."""
     if config.precision == "fp16":
         return HalfNetwork(model, contract.input_wh).eval()
-    network = OnnxNetwork(model, contract.input_wh).eval()
     if config.precision == "fp32":
-        return network
+        return OnnxNetwork(model, contract.input_wh).eval()
     import_extra("Quantizing to int8", "torchao", "convert")
     from probpose_quant.calibrate import quantize_static
     from probpose_quant.recipes import RECIPES
 
+    network = IntegerNetwork(model, contract.input_wh)
     crops = config.calibration_crops
     assert crops is not None  # resolve_recipe refused that
     return quantize_static(network, crops, RECIPES[recipe], int32_bias=True, unsigned_activations=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from probpose_convert.onnx_deconvolution import replace_deconvolutions
 from probpose_models.deploy import Deployable
 from probpose_quant.fold_batch_norms import fold_batch_norms
 
@@ -28,6 +29,14 @@ class OnnxNetwork(Deployable):
         """(N, H, W, 3) uint8 RGB → (N, 3, H, W) float32; the same products and sums as in `Deployable`."""
         rows = image.flatten(2).to(torch.float32) * self.row_scale + self.row_offset
         return rows.unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
+
+
+class IntegerNetwork(OnnxNetwork):
+    """The same with deconvolutions as convolutions, because ONNX Runtime has no integer deconvolution."""
+
+    def __init__(self, model: nn.Module, input_wh: tuple[int, int]) -> None:
+        super().__init__(model, input_wh)
+        replace_deconvolutions(self.model)
 
 
 class HalfNetwork(OnnxNetwork):
