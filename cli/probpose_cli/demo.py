@@ -41,6 +41,7 @@ def command(
         annotations = write_synth_set(out_dir / "drawn", count=pictures, seed=DRAWN_SEED, progress=update)
     with progress_bar("calibration crops") as update:
         calibration, parity = read_calibration_crops("", 128, progress=update)
+    # The first file is the full-precision reference of the report.
     jobs = [("onnx", "fp32"), ("tflite", "fp32"), ("onnx", "int8"), ("tflite", "int8"), ("coreml", "int8")]
     with progress_bar("converting") as update:
         results = convert_all(
@@ -48,7 +49,7 @@ def command(
         )
     files = [result.path for result in results]
     report = make_report(
-        [checkpoint, *files],
+        files,
         annotations,
         out_dir / "drawn" / "images",
         out_dir,

@@ -48,7 +48,7 @@ def test_predict_takes_a_model_and_boxes_and_prints_json(cli: Cli, drawn_set: Pa
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"no picture", "nopic.jpg"), (None, "does not exist")],
+    [(b"no picture", "nopic.jpg"), (None, "There is no picture")],
 )
 def test_predict_refuses_what_is_no_picture(cli: Cli, tmp_path: Path, content: bytes | None, text: str) -> None:
     path = tmp_path / "nopic.jpg"

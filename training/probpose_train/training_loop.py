@@ -240,5 +240,5 @@ def _tensorboard(folder: Path, console: Console) -> Any:
 @contextlib.contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield progress
