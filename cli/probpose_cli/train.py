@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
 from probpose_cli.console import err, out
-from probpose_edge.exceptions import InputError
+from probpose_edge.exceptions import InputError, TrainingError
 from probpose_edge.extras import import_extra
 
 
@@ -41,7 +42,7 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     if resume:
-        best = resume_run(run_dir, console=err)
+        best = _interruptible(lambda: resume_run(run_dir, console=err), run_dir)
     else:
         if not data:
             raise InputError("Training needs data. Pass --data annotations.json:images/ (repeat it), or --data synth.")
@@ -63,5 +64,20 @@ def command(
             workers=workers,
             seed=seed,
         )
-        best = train_run(config, run_dir, console=err)
+        best = _interruptible(lambda: train_run(config, run_dir, console=err), run_dir)
     out.print(str(best))
+
+
+def _interruptible(run: Callable[[], Path], run_dir: Path) -> Path:
+    """Turn Ctrl-C into a sentence that says how to go on."""
+    try:
+        return run()
+    except KeyboardInterrupt:
+        from probpose_train.run_folder import STATE
+
+        remedy = (
+            f"Continue from its last checkpoint with: probpose-edge train --out {run_dir} --resume"
+            if (run_dir / STATE).exists()
+            else f"There was no checkpoint yet: remove {run_dir} and start again."
+        )
+        raise TrainingError(f"Training was interrupted. {remedy}") from None

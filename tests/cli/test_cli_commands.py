@@ -225,6 +225,19 @@ def test_train_runs_and_says_where_the_best_checkpoint_is(cli: Cli, drawn_set: P
     assert resumed.code == 0
 
 
+def test_interrupted_training_says_how_to_go_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("probpose_train.training_loop._step", interrupt)
+    done = cli("train", "--data", "synth", "--out", tmp_path / "run", "--samples", 4, "--batch-size", 2)
+    assert done.code == 2
+    assert "no checkpoint yet" in done.err
+    (tmp_path / "run" / "training_state.pt").touch()
+    monkeypatch.setattr("probpose_train.training_loop.load_state", interrupt)
+    assert f"--out {tmp_path / 'run'} --resume" in cli("train", "--out", tmp_path / "run", "--resume").err
+
+
 def test_demo_refuses_a_folder_of_somebody_else(cli: Cli, drawn_set: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn_set, tmp_path / "mine")
     done = cli("demo", "--out", tmp_path / "mine")

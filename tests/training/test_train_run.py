@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,28 @@ def test_frozen_blocks_stay_as_they_are(drawn: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(drawn: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"loss must stay finite.*lower the learning rate"):
         train(config_of(drawn, learning_rate=1e30, warmup_steps=1, samples=40), tmp_path / "run", console=QUIET)
+
+
+def test_a_full_disk_says_how_to_go_on_and_keeps_the_checkpoint_before(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, calls = os.replace, []
+
+    def fills_up(source: str, target: str) -> None:
+        calls.append(target)
+        # config, then last, best and state of the first interval; the second one does not fit any more.
+        if len(calls) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fills_up)
+    with pytest.raises(TrainingError, match=r"No space left on device.*--resume"):
+        train(config_of(drawn), tmp_path / "run", console=QUIET)
+    monkeypatch.undo()
+    assert load_state(tmp_path / "run")["step"] == 2
+    assert not list((tmp_path / "run").glob(".*"))
+    resume(tmp_path / "run", console=QUIET)
+    assert load_state(tmp_path / "run")["step"] == 4
 
 
 def test_refusals_before_anything_is_written(drawn: Path, tmp_path: Path) -> None:

@@ -176,12 +176,19 @@ def _run(
             if validation is not None:
                 row |= validate(average.module, contract, validation)
                 score = float(row["val_mean_oks"])
-            save_checkpoint(folder / LAST, average.module, contract)
-            if score > best:
-                best = score
-                save_checkpoint(folder / BEST, average.module, contract)
-            save_state(folder, _state(model, average, optimizer, step, best))
-            append_log(folder, row)
+            try:
+                save_checkpoint(folder / LAST, average.module, contract)
+                if score > best:
+                    best = score
+                    save_checkpoint(folder / BEST, average.module, contract)
+                save_state(folder, _state(model, average, optimizer, step, best))
+                append_log(folder, row)
+            except OSError as error:
+                raise TrainingError(
+                    f"The run folder {folder} must take a checkpoint at step {step}, but writing failed: "
+                    f"{error.strerror or error}. Free some space and continue with --resume: "
+                    "the checkpoint before is whole."
+                ) from error
             for name, value in row.items():
                 board(name, float(value), step)
             console.print("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
