@@ -136,6 +136,15 @@ def package(results: dict[str, ExportResult], tmp_path: Path) -> Path:
     return Path(shutil.copytree(results["fp16"].path, tmp_path / "copy.mlpackage"))
 
 
+@pytest.fixture
+def converted(results: dict[str, ExportResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares a test of what happens after the conversion the conversion itself."""
+    with quiet():
+        library = import_coremltools("Testing")
+        model = library.models.MLModel(str(results["fp32"].path), skip_model_load=True)
+    monkeypatch.setattr(coreml_export, "_convert", lambda *_: model)
+
+
 # Largest relative error of the logits and largest error of a probability. Float32 differs in the order of sums only;
 # float16 rounds to 11 bits at each of some twenty layers; int8 by half of 1/255 of a range at each.
 BOUNDS = {"fp32": (1e-5, 1e-5), "fp16": (5e-3, 5e-3), "int8-static": (0.15, 0.1), "int8-weights": (0.03, 0.03)}
@@ -267,6 +276,7 @@ def test_converting_is_quiet(small_m: SmallM, tmp_path: Path, capfd: pytest.Capt
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("converted")
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_failure_leaves_the_old_package_and_nothing_else(
     small_m: SmallM, package: Path, failure: Any, monkeypatch: pytest.MonkeyPatch
@@ -285,6 +295,7 @@ def test_failure_leaves_the_old_package_and_nothing_else(
     assert os.listdir(package.parent) == [package.name]
 
 
+@pytest.mark.usefixtures("converted")
 def test_success_replaces_the_old_package(small_m: SmallM, package: Path) -> None:
     assert read_contract(package).precision == "fp16"
     (package / "left over").write_text("from another time")
