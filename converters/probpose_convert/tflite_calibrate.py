@@ -25,10 +25,18 @@ def activation_ranges(
 ) -> Ranges:
     """Run a float TFLite model on crops and return the range of every float tensor that it computes.
 
-    content: a float TFLite model with one input. crops: (M, H, W, 3) uint8 RGB, M >= 1. A range is the mean over
-    crops of each crop's smallest and largest value: the extremes of all crops together belong to few pixels of few
-    pictures, and a scale that spends its 256 steps on them serves all others worse.
+    content: a float TFLite model with one input. crops: (M, H, W, 3) uint8 RGB, M >= 1.
     progress: called with (crops done, crops in all) after each crop.
+
+    A bound lies halfway between the mean over crops of each crop's extreme and the extreme of all crops. The latter
+    belongs to few pixels of few crops, and steps wide enough for it serve all others worse; the former cuts off
+    every second crop's extreme. With a half-trained probpose-m, ranges from 200 crops, compared with float32 on 48:
+
+    | bound | logits, relative error | map overlap | largest error of a probability |
+    | --- | --- | --- | --- |
+    | mean of extremes | 0.231 | 0.940 | 0.22 |
+    | **halfway** | 0.061 | 0.950 | 0.05 |
+    | extreme of all | 0.072 | 0.942 | 0.07 |
     """
     litert = import_extra("Calibrating .tflite files", "ai_edge_litert.interpreter", "convert")
     (graph,) = read_flatbuffer(content).subgraphs
@@ -38,19 +46,22 @@ def activation_ranges(
         interpreter = litert.Interpreter(model_content=content, experimental_preserve_all_tensors=True)
         interpreter.allocate_tensors()
     (image,) = interpreter.get_input_details()
-    sums = np.zeros((len(computed), 2))
-    for done, crop in enumerate(crops, start=1):
+    lows, highs = np.zeros((2, len(crops), len(computed)))
+    for number, crop in enumerate(crops):
         interpreter.set_tensor(image["index"], crop[None])
         interpreter.invoke()
-        for row, index in zip(sums, computed, strict=True):
+        for column, index in enumerate(computed):
             values = interpreter.get_tensor(index)
-            row += values.min(), values.max()
+            lows[number, column], highs[number, column] = values.min(), values.max()
         if progress is not None:
-            progress(done, len(crops))
+            progress(number + 1, len(crops))
+    low = (lows.mean(axis=0) + lows.min(axis=0)) / 2
+    high = (highs.mean(axis=0) + highs.max(axis=0)) / 2
     ranges: Ranges = {}
-    for (low, high), index in zip((sums / len(crops)).astype(np.float32), computed, strict=True):
+    for column, index in enumerate(computed):
         shape = [1] * len(graph.tensors[index].shape)
-        ranges[graph.tensors[index].name.decode()] = low.reshape(shape), high.reshape(shape)
+        name = graph.tensors[index].name.decode()
+        ranges[name] = np.full(shape, low[column], np.float32), np.full(shape, high[column], np.float32)
     return ranges
 
 
