@@ -31,9 +31,8 @@ def main() -> None:
         for _ in range(runs + 1)
     ][1:]
     wall, cpu = (statistics.median(float(row[column]) for row in rows) for column in (0, 1))
-    print(
-        f"import probpose_edge: {wall:.3f} s wall, {cpu:.3f} s processor (medians of {runs}); torch loaded: {rows[0][2]}"
-    )
+    print(f"import probpose_edge: {wall:.3f} s wall, {cpu:.3f} s processor (medians of {runs})")
+    print(f"torch loaded by it: {rows[0][2]}")
 
 
 if __name__ == "__main__":
