@@ -42,7 +42,8 @@ class ExportConfig:
             )
         if self.recipe is not None and self.recipe not in INT8_RECIPES:
             raise InputError(
-                f"The recipe must be one of {', '.join(INT8_RECIPES)}, got {self.recipe!r}. Choose one of them, or none."
+                f"The recipe must be one of {', '.join(INT8_RECIPES)}, got {self.recipe!r}. "
+                "Choose one of them, or none."
             )
         if self.recipe is not None and self.precision != "int8":
             raise InputError(
@@ -95,8 +96,8 @@ def check_model(model: nn.Module, contract: ModelContract, config: ExportConfig)
     for label, crops in (("Parity crops", config.parity_crops), ("Calibration crops", config.calibration_crops)):
         if crops is not None and crops.shape[1:] != expected:
             raise InputError(
-                f"{label} must have shape (N, {expected[0]}, {expected[1]}, 3) for {contract.model}, got {crops.shape}. "
-                "Cut them with probpose_edge.window.crop_windows and the contract's input_wh."
+                f"{label} must have shape (N, {expected[0]}, {expected[1]}, 3) for {contract.model}, "
+                f"got {crops.shape}. Cut them with probpose_edge.window.crop_windows and the contract's input_wh."
             )
 
 

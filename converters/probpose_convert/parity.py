@@ -29,8 +29,8 @@ class ParityBound:
 PARITY_BOUNDS = {
     # Only the order of float32 sums differs: about 3e-6 of the logits.
     "fp32": ParityBound(logits_relative=1e-3, keypoint_shift_cell=0.01, probability_mean_abs=1e-4),
-    # float16 keeps 11 bits: about 1e-3 per layer, added up over some sixty layers.
-    "fp16": ParityBound(logits_relative=0.03, keypoint_shift_cell=0.1, probability_mean_abs=0.02),
+    # float16 keeps 11 bits: 5e-4 per layer. Sixty layers of a MobileNetV2 amplify that: 0.02 of the logits was seen.
+    "fp16": ParityBound(logits_relative=0.06, keypoint_shift_cell=0.1, probability_mean_abs=0.02),
     # Guards against a broken file (channels swapped, a normalisation missing, a layer with a wrong scale), which is
     # off by its whole size: means and medians, because the worst of a few hundred probabilities may well be one that
     # was undecided. What int8 costs in accuracy is for the evaluation to say.

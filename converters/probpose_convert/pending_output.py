@@ -51,4 +51,5 @@ def pending_output(out: Path) -> Iterator[Path]:
 
 def size_on_disk(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
-    return sum(part.stat().st_size for part in path.rglob("*") if part.is_file()) if path.is_dir() else path.stat().st_size
+    parts = path.rglob("*") if path.is_dir() else (path,)
+    return sum(part.stat().st_size for part in parts if part.is_file())
