@@ -26,8 +26,8 @@ class TorchRuntime:
 
     @torch.no_grad()
     def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
-        """(N, H, W, 3) uint8 RGB → `RawOutputs`; the model's mode is restored afterwards."""
-        was_training = self._deployable.training
+        """(N, H, W, 3) uint8 RGB → `RawOutputs`; the mode of every part of the model is restored afterwards."""
+        modes = [(module, module.training) for module in self._deployable.modules()]
         self._deployable.eval()
         device = self._deployable.scale.device
         try:
@@ -36,7 +36,9 @@ class TorchRuntime:
                 for i in range(0, max(len(crops), 1), self._batch_size)
             ]
         finally:
-            self._deployable.train(was_training)
+            # Part by part: a network in training may hold frozen blocks in eval mode.
+            for module, training in modes:
+                module.training = training
         logits, presence, visibility, quality = (
             torch.cat(parts).float().cpu().numpy() for parts in zip(*chunks, strict=True)
         )
