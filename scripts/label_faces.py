@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from probpose_models.checkpoint import write_bytes
+from probpose_edge.atomic_write import write_text_atomically
 from probpose_train.config import DataSource
 from probpose_train.sources import PersonSet
 
@@ -84,7 +84,7 @@ def main() -> None:
             annotation["keypoints"][:15] = np.round(found[annotation["id"]], 2).reshape(-1).tolist()
             annotation["num_keypoints"] = int(sum(v > 0 for v in annotation["keypoints"][2::3]))
     document["info"] = {**document.get("info", {}), "face_points": f"labelled by {Path(args.teacher).name}"}
-    write_bytes(args.out, json.dumps(document).encode())
+    write_text_atomically(args.out, json.dumps(document))
     points = sum(int((face[:, 2] > 0).sum()) for face in found.values())
     print(f"{agreeing} of {len(people)} persons agree with the teacher; {points} face points in {len(found)} persons")
 

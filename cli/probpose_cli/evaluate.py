@@ -46,7 +46,7 @@ def command(
                 results = predict_set(estimator, data, images, progress=update)
                 rows[path.name] = figures(data, results, estimator, definition)
             if results_dir is not None:
-                from probpose_eval.atomic_write import write_text_atomically
+                from probpose_edge.atomic_write import write_text_atomically
 
                 results_dir.mkdir(parents=True, exist_ok=True)
                 write_text_atomically(results_dir / f"{path.name}.json", json.dumps(results))

@@ -10,6 +10,7 @@ import typer
 
 from probpose_cli.console import out, progress_bar
 from probpose_cli.pictures import write_picture
+from probpose_edge.atomic_write import write_text_atomically
 from probpose_edge.coco_results import poses_to_coco
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
@@ -58,7 +59,7 @@ def command(
     if as_json:
         typer.echo(json.dumps(results))
     else:
-        write_results(out_dir / "results.json", results)
+        write_text_atomically(out_dir / "results.json", json.dumps(results))
         out.print(f"{len(results)} poses of {len(pictures)} pictures in {out_dir}")
 
 
@@ -92,10 +93,3 @@ def drawn_path(out_dir: Path, path: Path, index: int, pictures: list[Path]) -> P
     """Name of the drawn picture; pictures of the same name from different folders are told apart by number."""
     twins = sum(other.stem == path.stem for other in pictures) > 1
     return out_dir / (f"{path.stem}-{index}.png" if twins else f"{path.stem}.png")
-
-
-def write_results(path: Path, results: list[dict[str, object]]) -> None:
-    """COCO results as JSON."""
-    from probpose_eval.atomic_write import write_text_atomically
-
-    write_text_atomically(path, json.dumps(results))

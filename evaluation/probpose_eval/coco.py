@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probpose_edge.atomic_write import write_text_atomically
 from probpose_edge.exceptions import AnnotationError
 from probpose_edge.skeleton import COCO_17
-from probpose_eval.atomic_write import write_text_atomically
 
 VISIBILITY_LEVELS = (0, 1, 2, 3)
 """0 not labelled, 1 labelled and occluded, 2 labelled and visible, 3 outside the activation window (CropCOCO)."""

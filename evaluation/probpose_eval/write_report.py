@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from probpose_eval.atomic_write import write_text_atomically
+from probpose_edge.atomic_write import write_text_atomically
 from probpose_eval.report import Report, report_to_json
 from probpose_eval.report_markdown import report_to_markdown
 

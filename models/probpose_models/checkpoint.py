@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -12,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from probpose_edge.atomic_write import write_bytes_atomically
 from probpose_edge.exceptions import CheckpointError, MetadataError
 from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.skeleton import COCO_17, Skeleton
@@ -67,22 +66,8 @@ def save_checkpoint(path: Path, model: nn.Module, contract: ModelContract) -> No
         for name, value in model.state_dict().items()
     }
     content = save(state, metadata={METADATA_KEY: contract.to_json()})
-    write_bytes(path, content)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary name in the same folder, then rename; a failure leaves nothing behind."""
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_bytes_atomically(path, content)
 
 
 def load_checkpoint(path: Path) -> tuple[ProbPoseM | ProbPoseS, ModelContract]:

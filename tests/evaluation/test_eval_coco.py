@@ -79,7 +79,7 @@ def test_a_failed_write_leaves_the_old_file(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("probpose_eval.atomic_write.os.replace", interrupted)
+    monkeypatch.setattr("probpose_edge.atomic_write.os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_annotations(tmp_path / "a.json", parse_annotations(document))
     assert (tmp_path / "a.json").read_bytes() == before

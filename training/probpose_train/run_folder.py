@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from probpose_edge.atomic_write import write_bytes_atomically
 from probpose_edge.exceptions import TrainingError
-from probpose_models.checkpoint import write_bytes
 from probpose_train.config import TrainConfig
 
 STATE = "training_state.pt"
@@ -28,7 +28,8 @@ def create_run_folder(folder: Path, config: TrainConfig) -> None:
             f"A new run needs a folder of its own, but {folder} already holds one. Continue it with --resume, "
             "or choose another --out."
         )
-    write_bytes(folder / CONFIG, config.to_json().encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(folder / CONFIG, config.to_json().encode())
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -46,7 +47,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Write the training state (tensors, numbers, strings) under its name only when complete."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_bytes(folder / STATE, buffer.getvalue())
+    write_bytes_atomically(folder / STATE, buffer.getvalue())
 
 
 def load_state(folder: Path) -> dict[str, Any]:
