@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check bench clean
 
 setup: $(INSTALLED)
 
@@ -25,6 +25,14 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Ratios measured on this machine; the demo's models if there are none yet.
+bench: setup
+	test -d demo/models || $(MAKE) demo
+	$(BIN)/python scripts/benchmark_import.py
+	$(BIN)/python scripts/benchmark_decode.py
+	$(BIN)/python scripts/benchmark_evaluation.py
+	$(BIN)/python scripts/benchmark_files.py demo/models/*.onnx demo/models/*.tflite --threads 1
 
 clean:
 	rm -rf $(VENV) demo build dist

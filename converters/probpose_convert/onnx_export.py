@@ -92,7 +92,7 @@ def _translate(network: nn.Module, contract: ModelContract) -> Any:
     """A `torch.onnx.ONNXProgram` with a free batch size and the names of the contract."""
     image = torch.zeros(2, contract.input_wh[1], contract.input_wh[0], 3, dtype=torch.uint8)
     try:
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             network,
             (image,),
             dynamo=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 from torch import nn
 
@@ -15,7 +16,7 @@ from probpose_convert.tflite_calibrate import Ranges, activation_ranges, weight_
 from probpose_convert.tflite_flatbuffer import with_contract
 from probpose_convert.tflite_graph import float_tflite
 from probpose_convert.tflite_quantize import INT8_RECIPES, quantize_tflite
-from probpose_edge.exceptions import InputError
+from probpose_edge.exceptions import ConversionError, InputError, ModelFileError
 from probpose_edge.extras import import_extra
 from probpose_edge.metadata import ModelContract
 from probpose_edge.runtimes.litert import LiteRTRuntime
@@ -61,7 +62,7 @@ def export_tflite(
     )
     with pending_output(config.out) as pending:
         pending.write_bytes(with_contract(content, written))
-        runtime = LiteRTRuntime(pending)
+        runtime = _open(pending, recipe)
         try:
             parity = measure_parity(runtime, model, contract, config.parity_crops)
         finally:
@@ -78,6 +79,17 @@ def export_tflite(
         runtime=runtime.name,
         provenance=runtime.provenance,
     )
+
+
+def _open(path: Path, recipe: str) -> LiteRTRuntime:
+    try:
+        return LiteRTRuntime(path)
+    except ModelFileError as error:
+        reason = str(error.__cause__ or error)
+        raise ConversionError(
+            f"A {recipe} file must load in LiteRT, but this one does not: {' '.join(reason.split())[:300]}. Choose another "
+            "recipe; the file was not kept."
+        ) from error
 
 
 def _ranges(content: bytes, config: ExportConfig, progress: Callable[[int, int], None] | None) -> Ranges:

@@ -49,20 +49,22 @@ def quantize_static(
     prepared = prepare_pt2e(graph, quantizer)
     for first in range(0, len(calibration_crops), batch_size):
         prepared(torch.from_numpy(np.ascontiguousarray(calibration_crops[first : first + batch_size])))
-    return convert_pt2e(prepared)
+    quantized: GraphModule = convert_pt2e(prepared)
+    return quantized
 
 
 def export_graph(model: nn.Module, image_hw: tuple[int, ...]) -> GraphModule:
     """The eval graph of a network or `Deployable` with a free batch size and nothing in it but arithmetic."""
     deployable = model if isinstance(model, Deployable) else Deployable(model)
-    was_training = model.training
+    modes = [(module, module.training) for module in deployable.modules()]
     deployable.eval()
     try:
         image = torch.zeros(2, *image_hw, 3, dtype=torch.uint8)
         batch = torch.export.Dim("batch", min=1, max=4096)
         program = torch.export.export(deployable, (image,), dynamic_shapes={"image": {0: batch}})
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
     graph = program.module(check_guards=False)
     for node in list(graph.graph.nodes):
         # Neither computes anything, and both would stand between a value and its quantizer.

@@ -79,7 +79,7 @@ class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
 
     def _annotate_weighted(self, node: Node) -> None:
         source, weight = node.args[0], node.args[1]
-        specs: dict[Node, Any] = {source: self._activation, weight: weight_spec(_WEIGHT_AXIS[node.target])}
+        specs: dict[Any, Any] = {source: self._activation, weight: weight_spec(_WEIGHT_AXIS[node.target])}
         bias = node.args[2] if len(node.args) > 2 else None
         if bias is not None and self._int32_bias:
             specs[bias] = DerivedQuantizationSpec(

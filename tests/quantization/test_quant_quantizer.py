@@ -275,9 +275,11 @@ def test_channels_that_batch_normalisation_silenced_do_no_harm(crops: NDArray[np
 def test_the_network_is_left_as_it_was(crops: NDArray[np.uint8]) -> None:
     torch.manual_seed(0)
     network = SmallConvolutional().train()
+    network.stem.eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     quantize_static(network, crops[:2], STATIC, int32_bias=True)
     assert network.training
+    assert not any(module.training for module in network.stem.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
