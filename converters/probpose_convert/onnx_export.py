@@ -9,7 +9,7 @@ from torch import nn
 
 from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
 from probpose_convert.export_result import ExportResult
-from probpose_convert.onnx_graph import fold_pads, strip_notes
+from probpose_convert.onnx_graph import fold_pads, store_linear_layers_for_integers, strip_notes
 from probpose_convert.onnx_network import HalfNetwork, IntegerNetwork, OnnxNetwork
 from probpose_convert.parity import check_parity, measure_parity
 from probpose_convert.pending_output import pending_output, size_on_disk
@@ -110,6 +110,7 @@ def _translate(network: nn.Module, contract: ModelContract) -> Any:
             "Report this, or choose another format."
         ) from error
     fold_pads(program.model)
+    store_linear_layers_for_integers(program.model)
     strip_notes(program.model)
     return program
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 
 def fold_pads(model: ir.Model) -> int:
@@ -28,6 +32,34 @@ def fold_pads(model: ir.Model) -> int:
     return folded
 
 
+def store_linear_layers_for_integers(model: ir.Model) -> int:
+    """Give quantized linear layers the form that runs as integers, and return how many there were.
+
+    The exporter writes ``MatMul(x, Transpose(DequantizeLinear(weight))) + DequantizeLinear(bias)``. A runtime sees an
+    integer product only if the dequantized weights go into it as they are, so they are stored transposed; and such a
+    product is float, so the bias is stored as the float it stands for.
+    """
+    changed = 0
+    for product in [node for node in model.graph if node.op_type == "MatMul"]:
+        transpose = _producer(product.inputs[1], "Transpose")
+        weight = None if transpose is None else _producer(transpose.inputs[0], "DequantizeLinear")
+        if weight is None or len(weight.inputs) != 2:
+            continue
+        stored = ir.convenience.get_const_tensor(weight.inputs[0])
+        if stored is None or len(stored.shape) != 2:
+            continue
+        turned = _initializer(model, f"{weight.inputs[0].name}_transposed", stored.numpy().T)
+        dequantize = ir.node("DequantizeLinear", [turned, weight.inputs[1]], {"axis": 1 - _axis(weight)})
+        model.graph.insert_before(product, dequantize)
+        product.replace_input_with(1, dequantize.outputs[0])
+        for add, _ in product.outputs[0].uses():
+            if add.op_type == "Add":
+                _store_float_bias(model, add)
+        changed += 1
+    _remove_unread(model)
+    return changed
+
+
 def strip_notes(model: ir.Model) -> None:
     """Drop what the exporter noted on nodes and values (source lines, stack traces): a fifth of an int8 file."""
     for node in model.graph.all_nodes():
@@ -41,6 +73,36 @@ def strip_notes(model: ir.Model) -> None:
     model.graph.metadata_props.clear()
     model.graph.doc_string = None
     model.metadata_props.clear()
+
+
+def _store_float_bias(model: ir.Model, add: ir.Node) -> None:
+    """Replace a dequantized constant that is added by its float values."""
+    for index, value in enumerate(add.inputs):
+        dequantize = _producer(value, "DequantizeLinear")
+        if dequantize is None or len(dequantize.inputs) != 2:
+            continue
+        stored, scale = (ir.convenience.get_const_tensor(source) for source in dequantize.inputs)
+        if stored is not None and scale is not None and stored.shape == scale.shape:
+            values = stored.numpy().astype(np.float32) * scale.numpy()
+            add.replace_input_with(index, _initializer(model, f"{dequantize.inputs[0].name}_float", values))
+
+
+def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node that computes `value`, if it is of that type."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.op_type == op_type else None
+
+
+def _axis(dequantize: ir.Node) -> int:
+    return dequantize.attributes["axis"].as_int() if "axis" in dequantize.attributes else 1
+
+
+def _initializer(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value:
+    """A new stored constant of the graph."""
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
 
 
 def _readers_of_the_same_values(pad: ir.Node) -> list[tuple[ir.Node, int]]:

@@ -279,6 +279,52 @@ def test_paddings_that_a_convolution_cannot_express_stay(value: float, scale_aft
     assert len(model.graph) == 5
 
 
+def quantized_linear_layer(rows: int) -> Any:
+    """MatMul(DequantizeLinear(x), Transpose(DequantizeLinear(weight))) + DequantizeLinear(bias)."""
+    import onnx_ir
+
+    helper = onnx.helper
+    rng = np.random.default_rng(0)
+    constants = {
+        "s": np.float32(0.1),
+        "z": np.uint8(3),
+        "w": rng.integers(-127, 128, (5, 4)).astype(np.int8),
+        "ws": rng.uniform(0.01, 0.02, rows).astype(np.float32),
+        "b": rng.integers(-9999, 9999, 5).astype(np.int32),
+        "bs": rng.uniform(0.001, 0.002, 5).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+        helper.make_node("DequantizeLinear", ["w", "ws"], ["wf"], axis=0 if rows == 5 else 1),
+        helper.make_node("Transpose", ["wf"], ["wt"], perm=[1, 0]),
+        helper.make_node("MatMul", ["a", "wt"], ["p"]),
+        helper.make_node("DequantizeLinear", ["b", "bs"], ["bf"], axis=0),
+        helper.make_node("Add", ["p", "bf"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, [2, 3, 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    return onnx_ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
+
+
+@pytest.mark.parametrize("rows", [5, 4], ids=["scale per output", "scale per input"])
+def test_linear_layers_take_stored_weights_as_they_are(rows: int) -> None:
+    from probpose_convert.onnx_graph import store_linear_layers_for_integers
+
+    x = np.random.default_rng(1).integers(0, 256, (2, 3, 4)).astype(np.uint8)
+    model = quantized_linear_layer(rows)
+    expected = run_model(model, x)
+    assert store_linear_layers_for_integers(model) == 1
+    assert sorted(node.op_type for node in model.graph) == ["Add", "DequantizeLinear", "DequantizeLinear", "MatMul"]
+    assert set(model.graph.initializers) == {"s", "z", "ws", "w_transposed", "b_float"}
+    # The integer kernel multiplies first and scales then.
+    np.testing.assert_allclose(run_model(model, x), expected, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_probpose_s_in_fp32_and_int8(tmp_path: Path, crops: NDArray[np.uint8]) -> None:
     torch.manual_seed(0)
@@ -296,3 +342,5 @@ def test_probpose_s_in_fp32_and_int8(tmp_path: Path, crops: NDArray[np.uint8]) -
     operators = optimised(tmp_path / "s-int8.onnx", tmp_path)
     assert operators["ConvTranspose"] == 0
     assert operators["QLinearConv"] >= 10
+    # 48 linear layers and 24 products of attention.
+    assert operators["MatMulIntegerToFloat"] + operators["QLinearMatMul"] == 72
