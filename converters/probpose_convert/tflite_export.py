@@ -87,8 +87,8 @@ def _open(path: Path, recipe: str) -> LiteRTRuntime:
     except ModelFileError as error:
         reason = str(error.__cause__ or error)
         raise ConversionError(
-            f"A {recipe} file must load in LiteRT, but this one does not: {' '.join(reason.split())[:300]}. Choose another "
-            "recipe; the file was not kept."
+            f"The {recipe} file must load in LiteRT, but does not: {' '.join(reason.split())[:300]}. "
+            "Choose another recipe; the file was not kept."
         ) from error
 
 

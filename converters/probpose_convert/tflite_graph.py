@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from probpose_convert.quiet import quiet_libraries
-from probpose_convert.tflite_flatbuffer import with_plain_names
+from probpose_convert.tflite_flatbuffer import tidied
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.extras import import_extra
 from probpose_models.deploy import OUTPUT_NAMES, Deployable
@@ -83,7 +83,7 @@ def float_tflite(model: nn.Module, input_wh: tuple[int, int]) -> bytes:
                     "A network must consist of operators that TFLite has, but translating it failed with "
                     f"{type(error).__name__}: {reason}. Report this, or choose another format."
                 ) from error
-            _latest = (fingerprint, with_plain_names(bytes(content)))
+            _latest = (fingerprint, tidied(bytes(content)))
         return _latest[1]
 
 

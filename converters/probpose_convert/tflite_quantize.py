@@ -77,11 +77,7 @@ def _configure(quantizer: Any, content: bytes, recipe: str) -> None:
             add(_EVERYWHERE, names[operator], num_bits=8)
     else:
         for operator in (*_WEIGHTED, *_CARRIERS):
-            if operator == "CONV_2D_TRANSPOSE":
-                # The quantizer would write its bias with a scale per channel along an axis that LiteRT refuses.
-                quantizer.add_weight_only_config(_EVERYWHERE, names[operator], num_bits=8)
-            else:
-                quantizer.add_static_config(_EVERYWHERE, names[operator], activation_num_bits=8, weight_num_bits=8)
+            quantizer.add_static_config(_EVERYWHERE, names[operator], activation_num_bits=8, weight_num_bits=8)
         for operator, output in _output_layers(content):
             # The quantizer matches the name of an operator's output, followed by a semicolon.
             quantizer.add_weight_only_config(f"^{re.escape(output)};$", names[operator], num_bits=8)
