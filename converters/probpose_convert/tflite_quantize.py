@@ -28,14 +28,14 @@ _SCHEMA_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
 def quantize_tflite(content: bytes, recipe: str, ranges: Ranges | None = None) -> bytes:
     """A smaller version of a float TFLite model; its inputs and outputs keep their types.
 
-    - ``"fp16"``: float16 weights, float32 arithmetic. Depthwise weights stay float32: they are 2 % of probpose-m, and
-      where one multiplies a nearly constant channel, rounding it moves the logits six times as far as all others do.
+    - ``"fp16"``: float16 weights, float32 arithmetic. Depthwise weights stay float32: they are 2 % of probpose-m, but
+      rounded too they raise the error of its logits from 0.3 to 1.5 %, where one multiplies a nearly constant channel.
     - ``"int8-weights"``: int8 weights per output channel, float32 arithmetic.
     - ``"int8-dynamic"``: the same weights; activations are quantized while running, in int8 arithmetic. Depthwise
       convolutions compute in float32: XNNPACK has no such kernel for them and would fall apart into 18 partitions.
     - ``"int8-static"``: int8 weights, activations and arithmetic with fixed ranges. The normalisation and the layers
-      that give the outputs compute in float32, on int8 weights: one scale for all logits of all keypoints costs more
-      than all other layers together, and those layers are 1 % of the work.
+      that give the outputs compute in float32, on int8 weights. Those layers are 1 % of the work, but with one scale
+      for all logits the maps overlap those of fp32 by 0.73 instead of 0.94.
 
     ranges: for ``"int8-static"``, of activations and weights. Raises `MissingExtraError` without ai-edge-quantizer,
     `ConversionError` if it cannot quantize the model.

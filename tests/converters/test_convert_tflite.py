@@ -304,56 +304,6 @@ def test_the_network_is_left_alone_and_translated_once(
     assert len(calls) == 1
 
 
-class UpsamplingNetwork(nn.Module):
-    """48×64 pixels to maps of 12×16 cells, by the transposed convolutions of probpose-s."""
-
-    name = "probpose-s"
-    keypoints = 17
-    input_wh = (48, 64)
-    heatmap_wh = (12, 16)
-    temperature = 0.5
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(3, 16, 16, stride=16, padding=2)
-        self.deconvolutions = nn.Sequential(
-            *(
-                layer
-                for _ in range(2)
-                for layer in (
-                    nn.ConvTranspose2d(16, 16, 4, stride=2, padding=1, bias=False),
-                    nn.BatchNorm2d(16),
-                    nn.ReLU(inplace=True),
-                )
-            )
-        )
-        self.final = nn.Conv2d(16, 17, 1)
-        self.heads = nn.ModuleList(nn.Conv2d(16, 17, (4, 3)) for _ in range(3))
-
-    def forward(self, x: Tensor) -> PoseOutputs:
-        features = self.embed(x)
-        logits = self.final(self.deconvolutions(features))
-        return PoseOutputs(logits, *(head(features).flatten(1) for head in self.heads))
-
-
-def test_transposed_convolutions_stay_in_the_partition(crops: np.ndarray, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = UpsamplingNetwork()
-    with torch.no_grad():
-        model.train()(torch.randn(8, 3, 64, 48))
-    model.eval()
-    contract = checkpoint_contract(model)  # type: ignore[arg-type]
-    for recipe in ("int8-static", "int8"):
-        result = export_tflite(model, contract, config_for(tmp_path / "m.tflite", recipe, crops))
-        assert result.parity.logits_relative < 0.1
-        kinds = [kind for kind, _ in operators(result.path)]
-        assert kinds.count("TRANSPOSE_CONV") == 2
-        runtime = LiteRTRuntime(result.path)
-        assert [d["op_name"] for d in runtime._interpreter._get_ops_details()].count("DELEGATE") == 1
-        runtime.close()
-    assert result.recipe == "int8-dynamic"  # the default for a transformer
-
-
 class Untranslatable(SmallNetwork):
     def forward(self, x: Tensor) -> PoseOutputs:
         return super().forward(torch.linalg.svdvals(x)[..., None] + x)
@@ -383,8 +333,14 @@ def test_a_missing_library_names_the_extra(
 
 
 def test_a_file_that_litert_cannot_load_is_a_failed_conversion(
-    network: SmallNetwork, contract: ModelContract, crops: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    network: SmallNetwork,
+    contract: ModelContract,
+    content: bytes,
+    crops: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(tflite_export, "float_tflite", lambda model, input_wh: content)
     monkeypatch.setattr(tflite_export, "quantize_tflite", lambda content, recipe, ranges: content[:5000])
     with pytest.raises(ConversionError, match=r"The int8-weights file must load in LiteRT, .*Choose another recipe"):
         export_tflite(network, contract, config_for(tmp_path / "m.tflite", "int8-weights", crops))
@@ -447,6 +403,56 @@ def test_an_interrupted_conversion_leaves_the_older_file_and_nothing_else(
         export_tflite(network, contract, config_for(out, "int8-static", crops))
     assert out.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [out]
+
+
+class UpsamplingNetwork(nn.Module):
+    """48×64 pixels to maps of 12×16 cells, by the transposed convolutions of probpose-s."""
+
+    name = "probpose-s"
+    keypoints = 17
+    input_wh = (48, 64)
+    heatmap_wh = (12, 16)
+    temperature = 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 16, 16, stride=16, padding=2)
+        self.deconvolutions = nn.Sequential(
+            *(
+                layer
+                for _ in range(2)
+                for layer in (
+                    nn.ConvTranspose2d(16, 16, 4, stride=2, padding=1, bias=False),
+                    nn.BatchNorm2d(16),
+                    nn.ReLU(inplace=True),
+                )
+            )
+        )
+        self.final = nn.Conv2d(16, 17, 1)
+        self.heads = nn.ModuleList(nn.Conv2d(16, 17, (4, 3)) for _ in range(3))
+
+    def forward(self, x: Tensor) -> PoseOutputs:
+        features = self.embed(x)
+        logits = self.final(self.deconvolutions(features))
+        return PoseOutputs(logits, *(head(features).flatten(1) for head in self.heads))
+
+
+def test_transposed_convolutions_stay_in_the_partition(crops: np.ndarray, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = UpsamplingNetwork()
+    with torch.no_grad():
+        model.train()(torch.randn(8, 3, 64, 48))
+    model.eval()
+    contract = checkpoint_contract(model)  # type: ignore[arg-type]
+    for recipe in ("int8-static", "int8"):
+        result = export_tflite(model, contract, config_for(tmp_path / "m.tflite", recipe, crops))
+        assert result.parity.logits_relative < 0.1
+        kinds = [kind for kind, _ in operators(result.path)]
+        assert kinds.count("TRANSPOSE_CONV") == 2
+        runtime = LiteRTRuntime(result.path)
+        assert [d["op_name"] for d in runtime._interpreter._get_ops_details()].count("DELEGATE") == 1
+        runtime.close()
+    assert result.recipe == "int8-dynamic"  # the default for a transformer
 
 
 def test_conversion_is_quiet(
