@@ -38,9 +38,7 @@ PARITY_BOUNDS = {
 }
 
 
-def measure_parity(
-    runtime: Runtime, model: nn.Module, contract: ModelContract, crops: NDArray[np.uint8]
-) -> Parity:
+def measure_parity(runtime: Runtime, model: nn.Module, contract: ModelContract, crops: NDArray[np.uint8]) -> Parity:
     """Run `crops` (N, H, W, 3) uint8 RGB through a file and through the torch network in float32, and compare.
 
     runtime: opened on the file. model: the network, float32. contract: temperature, sigmas and decode kernel.

@@ -131,5 +131,3 @@ def _bias_qparams(observers: list[Any]) -> tuple[Tensor, Tensor]:
     (activation_scale, _), (weight_scale, _) = (observer.calculate_qparams() for observer in observers)
     scale = activation_scale * weight_scale
     return scale, torch.zeros_like(scale, dtype=torch.int64)
-
-

@@ -170,9 +170,7 @@ def test_int8_weights_are_stored_as_int8(results: dict[str, ExportResult]) -> No
         bytes_by_type[tensor.data_type] += len(onnx.numpy_helper.to_array(tensor).tobytes())
     parameters = sum(bytes_by_type.values())
     assert bytes_by_type[onnx.TensorProto.INT8] > 0.9 * parameters
-    activations = {
-        stored[node.input[2]].data_type for node in proto.graph.node if node.op_type == "QuantizeLinear"
-    }
+    activations = {stored[node.input[2]].data_type for node in proto.graph.node if node.op_type == "QuantizeLinear"}
     assert activations == {onnx.TensorProto.UINT8}
 
 

@@ -151,9 +151,7 @@ def test_weights_that_are_not_finite(value: float, model: Any, contract: ModelCo
 
 
 @pytest.mark.parametrize("recipe", ["int8-dynamic", "int8-weights"])
-def test_recipes_that_onnx_files_do_not_have(
-    recipe: str, model: Any, contract: ModelContract, tmp_path: Path
-) -> None:
+def test_recipes_that_onnx_files_do_not_have(recipe: str, model: Any, contract: ModelContract, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"int8 recipe of ONNX must be one of int8-static, got '{recipe}'"):
         export_onnx(model, contract, config(tmp_path, "int8", recipe=recipe, calibration_crops=CROPS))
 
@@ -242,5 +240,3 @@ def test_pending_folders_replace_older_ones(tmp_path: Path, monkeypatch: pytest.
 def test_every_precision_has_its_bounds() -> None:
     assert list(PARITY_BOUNDS) == ["fp32", "fp16", "int8"]
     assert set(vars(PARITY_BOUNDS["int8"])) <= set(Parity.__dataclass_fields__)
-
-
