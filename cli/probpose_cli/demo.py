@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -17,10 +19,14 @@ from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError
 from probpose_edge.extras import import_extra
+from probpose_edge.metadata import ModelContract
+from probpose_edge.poses import Poses
 
 DRAWN_SEED = 7
 """Pictures of the demo; training and calibration draw from other seeds."""
-TILE_WH = (320, 240)
+TILE_WH = (210, 280)
+TILES_PER_ROW = 6
+BEYOND_BGR = (70, 70, 70)
 
 
 def command(
@@ -31,6 +37,7 @@ def command(
     import_extra("The demo's conversion", "torch", "convert")
     from probpose_convert.calibration_crops import read_calibration_crops
     from probpose_convert.convert_all import convert_all
+    from probpose_eval.crop_set import write_crop_set
     from probpose_eval.synth_set import write_synth_set
     from probpose_models.shipped import shipped_checkpoint
 
@@ -60,10 +67,9 @@ def command(
         latency_rounds=20,
         typed="probpose-edge demo",
     )
-    images = sorted((out_dir / "drawn" / "images").iterdir())
-    int8_onnx = files[2]
-    with PoseEstimator.open(int8_onnx) as estimator:
-        sheet = contact_sheet(estimator, annotations, images[:12])
+    write_crop_set(annotations, out_dir / "drawn" / "images", out_dir / "cropped", seed=0)
+    with PoseEstimator.open(files[2]) as estimator:
+        sheet = contact_sheet(estimator, [out_dir / "drawn", out_dir / "cropped"])
     write_picture(out_dir / "poses.png", sheet)
     for file in report.files:
         out.print(f"{file.label}: {file.verdict}")
@@ -87,18 +93,34 @@ def prepare_folder(out_dir: Path) -> None:
     mark.touch()
 
 
-def contact_sheet(estimator: PoseEstimator, annotations: Path, images: list[Path]) -> NDArray[np.uint8]:
-    """Pictures with their poses from the true boxes, in rows of four."""
-    from probpose_eval.coco import read_annotations
+def contact_sheet(estimator: PoseEstimator, folders: list[Path]) -> NDArray[np.uint8]:
+    """One row per set: its largest persons in pictures of one person, with their poses from the true boxes."""
+    from probpose_eval.coco import labelled_persons, read_annotations
+    from probpose_eval.pictures import read_picture
 
-    data = read_annotations(annotations)
-    people = data.persons_of()
-    by_name = {entry.file_name: entry.id for entry in data.images.values()}
-    tiles = []
-    for path in images:
-        image = cv2.imread(str(path))
-        boxes = np.array([person.bbox_xyxy for person in people[by_name[path.name]]]).reshape(-1, 4)
-        drawn = draw_poses(image, estimator(image, boxes), estimator.contract)
-        tiles.append(cv2.resize(drawn, TILE_WH, interpolation=cv2.INTER_AREA))
-    rows = [np.hstack(tiles[start : start + 4]) for start in range(0, len(tiles) - 3, 4)]
+    rows = []
+    for folder in folders:
+        data = read_annotations(folder / "annotations.json")
+        people = labelled_persons(data)
+        count = Counter(person.image_id for person in people)
+        chosen = sorted(people, key=lambda person: (count[person.image_id], -person.area))[:TILES_PER_ROW]
+        tiles = []
+        for person in chosen:
+            image = read_picture(folder / "images", data.images[person.image_id])
+            tiles.append(window_tile(image, estimator(image, person.bbox_xyxy), estimator.contract))
+        rows.append(np.hstack(tiles + [np.zeros_like(tiles[0])] * (TILES_PER_ROW - len(tiles))))
     return np.vstack(rows).astype(np.uint8)
+
+
+def window_tile(image_bgr: NDArray[np.uint8], poses: Poses, contract: ModelContract) -> NDArray[np.uint8]:
+    """The activation window of the first person with its pose; what lies beyond the picture is grey."""
+    center_x, center_y, width, height = poses.windows[0]
+    margin = int(max(width, height)) + 1
+    canvas = cv2.copyMakeBorder(image_bgr, *[margin] * 4, cv2.BORDER_CONSTANT, value=BEYOND_BGR)
+    shifted = dataclasses.replace(
+        poses, keypoints=poses.keypoints + margin, windows=poses.windows + np.array([margin, margin, 0, 0])
+    )
+    drawn = draw_poses(canvas.astype(np.uint8), shifted, contract)
+    left, top = int(center_x - width / 2) + margin, int(center_y - height / 2) + margin
+    cut = drawn[max(top, 0) : top + int(height), max(left, 0) : left + int(width)]
+    return cv2.resize(cut, TILE_WH, interpolation=cv2.INTER_AREA).astype(np.uint8)

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
+from probpose_cli.demo import BEYOND_BGR, TILE_WH, TILES_PER_ROW, contact_sheet
+from probpose_edge import PoseEstimator
 from probpose_edge.weights import shipped_model
 
 Cli = Callable[..., "Outcome"]  # noqa: F821 (defined in conftest)
@@ -236,6 +238,15 @@ def test_interrupted_training_says_how_to_go_on(cli: Cli, tmp_path: Path, monkey
     (tmp_path / "run" / "training_state.pt").touch()
     monkeypatch.setattr("probpose_train.training_loop.load_state", interrupt)
     assert f"--out {tmp_path / 'run'} --resume" in cli("train", "--out", tmp_path / "run", "--resume").err
+
+
+def test_contact_sheet_shows_windows_beyond_the_picture(drawn_set: Path) -> None:
+    with PoseEstimator.open(shipped_model("onnx")) as estimator:
+        sheet = contact_sheet(estimator, [drawn_set, drawn_set])
+    assert sheet.shape == (2 * TILE_WH[1], TILES_PER_ROW * TILE_WH[0], 3)
+    np.testing.assert_array_equal(sheet[: TILE_WH[1]], sheet[TILE_WH[1] :])
+    assert (sheet == np.array(BEYOND_BGR)).all(axis=2).any()
+    assert sheet.std() > 10
 
 
 def test_demo_refuses_a_folder_of_somebody_else(cli: Cli, drawn_set: Path, tmp_path: Path) -> None:
