@@ -39,7 +39,7 @@ def command(
 
     with progress_bar("reading calibration crops") as update:
         calibration, parity = read_calibration_crops(calib, calib_crops, progress=update)
-    if not calib:
+    if not calib and any(precision.startswith("int8") for precision in wanted_precisions):
         err.print("No --calib given: ranges come from drawn people. Photographs of your own give better INT8 files.")
     with progress_bar("converting") as update:
         results = convert_all(

@@ -186,8 +186,8 @@ def _run(
             except OSError as error:
                 raise TrainingError(
                     f"The run folder {folder} must take a checkpoint at step {step}, but writing failed: "
-                    f"{error.strerror or error}. Free some space and continue with --resume: "
-                    "the checkpoint before is whole."
+                    f"{error.strerror or error}. Free some space and continue with --resume "
+                    "from the checkpoint before, which is whole, or start again if there was none."
                 ) from error
             for name, value in row.items():
                 board(name, float(value), step)
