@@ -44,12 +44,12 @@ def sparsemax_maps(logits: NDArray[np.floating], temperature: float) -> NDArray[
 
 def _sparsemax_rows(z: NDArray[np.float32], temperature: float, out: NDArray[np.float32]) -> None:
     """Sparsemax of each row of (M, C) logits, written to the zeros of `out` (M * C)."""
-    rows, cells = z.shape
-    index = np.flatnonzero(z > _lower_bound(z, temperature)[:, None])
-    owner = index // cells
+    above = z > _lower_bound(z, temperature)[:, None]
+    count = np.count_nonzero(above, axis=1)
+    index = np.flatnonzero(above)
     values = z.reshape(-1)[index].astype(np.float64)
-    tau = _michelot(values, owner, rows, temperature)
-    out[index] = np.maximum(values - tau[owner], 0) / temperature
+    tau = _michelot(values, count, temperature)
+    out[index] = np.maximum(values - np.repeat(tau, count), 0) / temperature
 
 
 def _lower_bound(z: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
@@ -83,17 +83,16 @@ def _sorted_threshold(ascending: NDArray[np.float32], temperature: float) -> NDA
     return np.asarray((sums[np.arange(rows), support - 1] - temperature) / support + top[:, 0])
 
 
-def _michelot(
-    values: NDArray[np.float64], owner: NDArray[np.intp], rows: int, temperature: float
-) -> NDArray[np.float64]:
-    """(rows,) thresholds: drop what is not above the mean-based threshold until nothing is dropped.
+def _michelot(values: NDArray[np.float64], count: NDArray[np.intp], temperature: float) -> NDArray[np.float64]:
+    """(M,) thresholds: drop what is not above the mean-based threshold until nothing is dropped.
 
-    values: cells of all rows one after another; owner: the row of each. A row without cells gets an unused number.
+    values: cells of all rows one after another; count: (M,) how many each row has, at least 1. A row's largest cell is
+    always above its threshold, so that no row runs empty.
     """
     while True:
-        count = np.bincount(owner, minlength=rows)
-        tau = (np.bincount(owner, weights=values, minlength=rows) - temperature) / np.maximum(count, 1)
-        kept = values > tau[owner]
+        first = np.cumsum(count) - count
+        tau = (np.add.reduceat(values, first) - temperature) / count
+        kept = values > np.repeat(tau, count)
         if kept.all():
             return np.asarray(tau)
-        values, owner = values[kept], owner[kept]
+        values, count = values[kept], np.add.reduceat(kept, first, dtype=np.intp)
