@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from probpose_edge.decode import published_spread
 from probpose_edge.exceptions import InputError, TrainingError
 from probpose_edge.metadata import ModelContract
+from probpose_edge.skeleton import Skeleton
 from probpose_models.checkpoint import build_model, checkpoint_contract, load_checkpoint, save_checkpoint
 from probpose_models.deploy import Deployable
 from probpose_models.mobilenet_v2 import MobileNetV2, load_imagenet_weights
@@ -75,19 +76,16 @@ def _prepare(config: TrainConfig) -> tuple[Any, ModelContract, SampleStream, Val
         input_wh=contract.input_wh,
         heatmap_wh=contract.heatmap_wh,
         padding=contract.padding,
-        flip_permutation=flip_permutation(contract),
+        flip_permutation=Skeleton(
+            keypoint_names=contract.keypoint_names,
+            edges=contract.skeleton,
+            flip_pairs=contract.flip_pairs,
+            sigmas=contract.sigmas,
+        ).flip_permutation,
     )
     stream = SampleStream(config, frame, contract.keypoint_names)
     validation = read_validation_set(config.val_annotations, config.val_images) if config.val_annotations else None
     return model, contract, stream, validation
-
-
-def flip_permutation(contract: ModelContract) -> tuple[int, ...]:
-    """For every keypoint the index that takes its place in a mirrored picture."""
-    order = list(range(len(contract.keypoint_names)))
-    for left, right in contract.flip_pairs:
-        order[left], order[right] = right, left
-    return tuple(order)
 
 
 def make_kernels(contract: ModelContract, device: torch.device) -> LossKernels:
