@@ -19,7 +19,8 @@ def drawn_person() -> np.ndarray:
     """A picture of a drawn person, cut off by the border."""
     from probpose_eval.synth import draw_scene
 
-    return draw_scene(np.random.default_rng(3), width=360, height=480, persons=(1, 1), cut_share=1.0).image
+    rng = np.random.default_rng(11)
+    return draw_scene(rng, width=360, height=480, persons=(1, 1), cut_share=1.0, occluder_share=0.0, yaw=0.0).image
 
 
 def main() -> None:
