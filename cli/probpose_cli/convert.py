@@ -12,7 +12,7 @@ from probpose_cli.console import err, out, progress_bar
 from probpose_edge.exceptions import InputError
 from probpose_edge.extras import import_extra
 
-FORMATS = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
+FORMATS = ("onnx", "tflite", "coreml")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-static", "int8-dynamic", "int8-weights")
 
 
@@ -30,7 +30,7 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print the results as JSON."),
 ) -> None:
     """Convert a checkpoint; every file is compared with the network before it gets its name."""
-    wanted_formats = _choices(formats, tuple(FORMATS), "--format")
+    wanted_formats = _choices(formats, FORMATS, "--format")
     wanted_precisions = _choices(precisions, PRECISIONS, "--precision")
     import_extra("Converting", "torch", "convert")
     jobs = [(form, precision) for form in wanted_formats for precision in wanted_precisions]

@@ -19,8 +19,8 @@ from probpose_convert.export_config import ExportConfig, check_model, resolve_re
 from probpose_convert.export_result import ExportResult
 from probpose_convert.mil_executor import MilRuntime
 from probpose_convert.mil_library import import_coremltools, quiet
-from probpose_convert.parity import check_parity, measure_parity
-from probpose_convert.pending_output import pending_output, size_on_disk
+from probpose_convert.parity import checked_result
+from probpose_convert.pending_output import pending_output
 from probpose_edge.exceptions import ConversionError, InputError, ModelFileError, ProbPoseError
 from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.version import __version__
@@ -83,20 +83,8 @@ def export_coreml(model: nn.Module, contract: ModelContract, config: ExportConfi
             runtime = MilRuntime(pending)
         except ModelFileError as error:
             raise ConversionError(str(error)) from error
-        parity = measure_parity(runtime, model, contract, config.parity_crops)
-        check_parity(parity, config.precision)
-        size_bytes = size_on_disk(pending)
-    return ExportResult(
-        path=config.out,
-        format="coreml",
-        precision=config.precision,
-        recipe=recipe,
-        size_bytes=size_bytes,
-        contract=contract,
-        parity=parity,
-        runtime=runtime.name,
-        provenance=runtime.provenance,
-    )
+        result = checked_result(pending, runtime, model, contract, config)
+    return result
 
 
 def _convert(library: ModuleType, model: nn.Module, contract: ModelContract, config: ExportConfig) -> Any:

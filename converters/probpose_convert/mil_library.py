@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import sys
-import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
+from probpose_convert.quiet import quiet_libraries
 from probpose_edge.exceptions import RuntimeUnavailableError
 from probpose_edge.extras import import_extra
 
@@ -36,12 +35,6 @@ def import_coremltools(purpose: str) -> ModuleType:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep progress bars, warnings and log messages from the terminal; errors pass through."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
+    """`quiet_libraries`, and no progress bars either: coremltools draws them on stderr."""
+    with quiet_libraries(), contextlib.redirect_stderr(io.StringIO()):
+        yield

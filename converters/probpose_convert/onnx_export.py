@@ -11,8 +11,8 @@ from probpose_convert.export_config import ExportConfig, check_model, resolve_re
 from probpose_convert.export_result import ExportResult
 from probpose_convert.onnx_graph import fold_pads, store_linear_layers_for_integers, strip_notes
 from probpose_convert.onnx_network import HalfNetwork, IntegerNetwork, OnnxNetwork
-from probpose_convert.parity import check_parity, measure_parity
-from probpose_convert.pending_output import pending_output, size_on_disk
+from probpose_convert.parity import checked_result
+from probpose_convert.pending_output import pending_output
 from probpose_convert.quiet import quiet_libraries
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.extras import import_extra
@@ -54,22 +54,8 @@ def export_onnx(model: nn.Module, contract: ModelContract, config: ExportConfig)
     with pending_output(config.out) as pending:
         program.save(pending)
         runtime = OnnxRuntime(pending)
-        try:
-            parity = measure_parity(runtime, model, contract, config.parity_crops)
-        finally:
-            runtime.close()
-        check_parity(parity, config.precision)
-    return ExportResult(
-        path=config.out,
-        format=written.format,
-        precision=written.precision,
-        recipe=written.recipe,
-        size_bytes=size_on_disk(config.out),
-        contract=written,
-        parity=parity,
-        runtime=runtime.name,
-        provenance=runtime.provenance,
-    )
+        result = checked_result(pending, runtime, model, written, config)
+    return result
 
 
 def _network(model: nn.Module, contract: ModelContract, config: ExportConfig, recipe: str) -> nn.Module:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from probpose_convert.export_result import Parity
+from probpose_convert.export_config import ExportConfig
+from probpose_convert.export_result import ExportResult, Parity
+from probpose_convert.pending_output import size_on_disk
 from probpose_edge.decode import decode_maps
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.metadata import ModelContract
@@ -99,4 +102,30 @@ def _compare(reference: RawOutputs, outputs: RawOutputs, contract: ModelContract
         visibility_max_abs=float(visibility.max()),
         quality_max_abs=float(quality.max()),
         probability_mean_abs=float(np.mean([presence.mean(), visibility.mean(), quality.mean()])),
+    )
+
+
+def checked_result(
+    pending: Path, runtime: Runtime, model: nn.Module, contract: ModelContract, config: ExportConfig
+) -> ExportResult:
+    """Compare a file that has no name yet with the network, refuse it if it is too far off, and describe it.
+
+    pending: the file. runtime: opened on it; it is closed. contract: what the file says about itself.
+    Raises `ConversionError` as `measure_parity` and `check_parity`.
+    """
+    try:
+        parity = measure_parity(runtime, model, contract, config.parity_crops)
+    finally:
+        runtime.close()
+    check_parity(parity, config.precision)
+    return ExportResult(
+        path=config.out,
+        format=contract.format,
+        precision=contract.precision,
+        recipe=contract.recipe,
+        size_bytes=size_on_disk(pending),
+        contract=contract,
+        parity=parity,
+        runtime=runtime.name,
+        provenance=runtime.provenance,
     )

@@ -31,8 +31,8 @@ from torch import nn
 
 from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
 from probpose_convert.export_result import ExportResult
-from probpose_convert.parity import check_parity, measure_parity
-from probpose_convert.pending_output import pending_output, size_on_disk
+from probpose_convert.parity import checked_result
+from probpose_convert.pending_output import pending_output
 from probpose_convert.tflite_calibrate import Ranges, activation_ranges, weight_ranges
 from probpose_convert.tflite_flatbuffer import with_contract
 from probpose_convert.tflite_graph import float_tflite
@@ -85,22 +85,8 @@ def export_tflite(
     with pending_output(config.out) as pending:
         pending.write_bytes(with_contract(content, written))
         runtime = _open(pending, recipe)
-        try:
-            parity = measure_parity(runtime, model, contract, config.parity_crops)
-        finally:
-            runtime.close()
-        check_parity(parity, config.precision)
-    return ExportResult(
-        path=config.out,
-        format=written.format,
-        precision=written.precision,
-        recipe=written.recipe,
-        size_bytes=size_on_disk(config.out),
-        contract=written,
-        parity=parity,
-        runtime=runtime.name,
-        provenance=runtime.provenance,
-    )
+        result = checked_result(pending, runtime, model, written, config)
+    return result
 
 
 def _open(path: Path, recipe: str) -> LiteRTRuntime:

@@ -286,7 +286,7 @@ def test_failure_leaves_the_old_package_and_nothing_else(
     def fail(*_: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(coreml_export, "check_parity", fail)
+    monkeypatch.setattr("probpose_convert.parity.check_parity", fail)
     with pytest.raises(KeyboardInterrupt if failure is KeyboardInterrupt else ConversionError) as caught:
         export_coreml(small_m, checkpoint_contract(small_m), config(small_m, package, "fp32"))
     if failure is not KeyboardInterrupt:

@@ -104,7 +104,7 @@ def test_nothing_is_left_behind(
     if when == "save":
         monkeypatch.setattr(torch.onnx.ONNXProgram, "save", fail)
     elif when == "parity":
-        monkeypatch.setattr(onnx_export, "measure_parity", fail)
+        monkeypatch.setattr("probpose_convert.parity.measure_parity", fail)
     else:
         monkeypatch.setattr(pending_module.os, "replace", fail)
     if isinstance(what, OSError):

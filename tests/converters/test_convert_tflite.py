@@ -383,7 +383,7 @@ def test_a_file_that_does_not_follow_its_network_is_not_kept(
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("step", ["float_tflite", "activation_ranges", "quantize_tflite", "measure_parity"])
+@pytest.mark.parametrize("step", ["float_tflite", "activation_ranges", "quantize_tflite", "checked_result"])
 def test_an_interrupted_conversion_leaves_the_older_file_and_nothing_else(
     network: SmallNetwork,
     contract: ModelContract,
