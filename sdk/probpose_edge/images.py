@@ -38,6 +38,14 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> NDArray
             f"The picture {path} cannot be read: {error.strerror or error}. Check that it is a file and its "
             "permissions."
         ) from error
+    return decode_image(data, path, upright=upright)
+
+
+def decode_image(data: bytes, path: str | os.PathLike[str], *, upright: bool = True) -> NDArray[np.uint8]:
+    """The same from the bytes of a file, wherever they were read from; `path` names them in messages.
+
+    Raises `ImageReadError` for bytes that are not a picture, cut short, or too large a picture.
+    """
     if not _is_complete(data):
         raise ImageReadError(f"The picture {path} is cut short ({len(data)} bytes). Copy or download it again.")
     image = _decode(path, data, upright)
@@ -49,7 +57,7 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> NDArray
     return image
 
 
-def _decode(path: Path, data: bytes, upright: bool) -> NDArray[np.uint8] | None:
+def _decode(path: str | os.PathLike[str], data: bytes, upright: bool) -> NDArray[np.uint8] | None:
     if not data:
         return None
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION

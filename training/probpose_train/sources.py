@@ -7,11 +7,11 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_edge.exceptions import AnnotationError, ImageReadError
+from probpose_edge.exceptions import AnnotationError
+from probpose_edge.images import decode_image
 from probpose_eval.coco import AnnotationSet, ImageEntry, image_path, read_annotations
 from probpose_eval.synth import draw_scene
 from probpose_train.config import DataSource
@@ -91,13 +91,7 @@ class PersonSet:
         name = PurePosixPath(entry.file_name).name
         data = self._shards.read(name) if name in self._shards else image_path(self._folder, entry).read_bytes()
         # Labels are in stored pixel order, so the EXIF orientation must not be applied.
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise ImageReadError(
-                f"Every training picture must be readable, but {entry.file_name} of {self.source.annotations} is not. "
-                "Replace it or remove its annotations."
-            )
-        return image.astype(np.uint8, copy=False)
+        return decode_image(data, entry.file_name, upright=False)
 
 
 class DrawnSet:
