@@ -5,6 +5,7 @@ All geometry is composed into one affine map, so that every crop is interpolated
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -45,11 +46,18 @@ class TrainSample:
     area_cell: np.float32
 
 
-def augment(person: TrainPerson, rng: np.random.Generator, frame: WindowFrame, config: AugmentConfig) -> TrainSample:
-    """Draw one random crop of the person.
+def augment(
+    person: TrainPerson,
+    rng: np.random.Generator,
+    frame: WindowFrame,
+    config: AugmentConfig,
+    draw_other: Callable[[], TrainPerson] | None = None,
+) -> TrainSample:
+    """Draw one random crop of the person. `draw_other` gives the picture of somebody else to paste from; without it
+    nothing is pasted.
 
     Truth: a labelled keypoint inside the window trains the map and counts as present, also where the crop
-    augmentation blacked it out; a labelled keypoint outside the window counts as absent; an unlabelled one (v = 0)
+    augmentation blacked it out or a pasted piece covers it; a labelled keypoint outside the window counts as absent; an unlabelled one (v = 0)
     trains nothing; one marked v = 3 counts as absent while the window stays within the annotated window, because its
     true place is not known.
     """
@@ -77,17 +85,22 @@ def augment(person: TrainPerson, rng: np.random.Generator, frame: WindowFrame, c
     mirrored = rng.random() < config.flip
     matrix = crop_matrix(center, size, angle, frame.input_wh, mirrored=mirrored)
     crop = warp_inside(person.image, matrix, border, frame.input_wh)
-    crop = distort(crop, rng, config)
-
     crop_wh = np.array(frame.input_wh, dtype=np.float64)
     points_crop = xy @ matrix[:, :2].T + matrix[:, 2]
+    covered = np.zeros(len(v), dtype=bool)
+    if draw_other is not None and rng.random() < config.paste:
+        inside_border = warp_inside(np.full((height, width), 255, np.uint8), matrix, border, frame.input_wh) > 127
+        x0, y0, x1, y1 = paste_other(crop, inside_border, draw_other(), rng)
+        covered = ((points_crop >= (x0, y0)) & (points_crop < (x1, y1))).all(1)
+    crop = distort(crop, rng, config)
+
     inside = ((points_crop >= 0) & (points_crop <= crop_wh - 1)).all(1)
-    blacked = ~((xy >= border[:2]) & (xy < border[2:])).all(1)
+    hidden = covered | ~((xy >= border[:2]) & (xy < border[2:])).all(1)
     stays_within = window_within(center, size, angle, annotated_window)
     absent_known = (located & ~inside) | ((v == 3) & stays_within)
     map_mask = located & inside
-    visible = (v == 2) & ~blacked
-    visibility_mask = map_mask & (blacked | person.visibility_labelled)
+    visible = (v == 2) & ~hidden
+    visibility_mask = map_mask & (hidden | person.visibility_labelled)
     points_cell = points_crop * (np.array(frame.heatmap_wh) - 1) / (crop_wh - 1)
     area_cell = person.area * np.prod((np.array(frame.heatmap_wh) - 1) / size)
     order = np.array(frame.flip_permutation) if mirrored else np.arange(len(v))
@@ -140,6 +153,42 @@ def random_border(
     kept = np.minimum(new[2:], box_xyxy[2:]) - np.maximum(new[:2], box_xyxy[:2])
     # Opposite cuts can leave nothing: keep the whole picture then.
     return new if (kept >= SMALLEST_BOX_PX).all() else border_xyxy
+
+
+def paste_other(
+    crop: NDArray[np.uint8], inside: NDArray[np.bool_], other: TrainPerson, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Cover a part of the crop, in place, with a piece of another picture; returns the rectangle x0, y0, x1, y1.
+
+    Mostly another person reaches in from one side, as in a crowd; else a small piece of the picture lies anywhere, as an
+    obstacle would. Pixels that are not `inside` (H, W) the picture's border stay black.
+    """
+    height, width = crop.shape[:2]
+    size = np.array([width, height])
+    if rng.random() < 0.7:
+        piece = other.bbox_xyxy
+        depth, length = rng.uniform(0.1, 0.4), rng.uniform(0.4, 1.0)
+        side = int(rng.integers(4))
+        # Along the axis across the side the rectangle begins outside the crop and reaches `depth` into it.
+        axis = side % 2
+        target = size * rng.uniform(0.4, 0.9)
+        target[1 - axis] = size[1 - axis] * length
+        corner = (size - target) * rng.random(2)
+        corner[axis] = depth * size[axis] - target[axis] if side < 2 else (1 - depth) * size[axis]
+    else:
+        extent = (other.bbox_xyxy[2:] - other.bbox_xyxy[:2]) * rng.uniform(0.2, 0.5)
+        start = other.bbox_xyxy[:2] + rng.random(2) * (other.bbox_xyxy[2:] - other.bbox_xyxy[:2] - extent)
+        piece = np.concatenate((start, start + extent))
+        target = size * rng.uniform(0.12, 0.35, 2)
+        corner = (size - target) * rng.random(2)
+    scale = target / np.maximum(piece[2:] - piece[:2], 1)
+    matrix = np.array([[scale[0], 0, corner[0] - scale[0] * piece[0]], [0, scale[1], corner[1] - scale[1] * piece[1]]])
+    x0, y0 = (int(value) for value in np.clip(np.round(corner), 0, size))
+    x1, y1 = (int(value) for value in np.clip(np.round(corner + target), 0, size))
+    pasted = cv2.warpAffine(other.image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    part = (slice(y0, y1), slice(x0, x1))
+    crop[part] = np.where(inside[part][..., None], pasted[part], crop[part])
+    return x0, y0, x1, y1
 
 
 def crop_matrix(

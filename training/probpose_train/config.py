@@ -46,6 +46,8 @@ class AugmentConfig:
     flip, half_body, rotate, crop, colour, blur: probability of each step.
     scale: factors on the window size, log-uniform. shift: largest shift as a share of the window.
     rotation_deg: largest rotation. crop_keep: range of the kept share of the box's width and height.
+    paste: probability that a piece of another training picture covers a part of the crop, as a passer-by or an
+        obstacle would.
     """
 
     flip: float = 0.5
@@ -58,9 +60,10 @@ class AugmentConfig:
     crop_keep: tuple[float, float] = (0.35, 0.95)
     colour: float = 0.8
     blur: float = 0.3
+    paste: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "half_body", "rotate", "crop", "colour", "blur"):
+        for name in ("flip", "half_body", "rotate", "crop", "colour", "blur", "paste"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"augment.{name} is a probability in [0, 1], got {getattr(self, name)}.")
         if not 0 < self.scale[0] <= self.scale[1]:

@@ -13,7 +13,7 @@ from probpose_edge.exceptions import AnnotationError
 from probpose_train.augment import TrainSample, WindowFrame, augment
 from probpose_train.config import TrainConfig
 from probpose_train.losses import Targets
-from probpose_train.sources import DrawnSet, PersonSet
+from probpose_train.sources import DrawnSet, PersonSet, TrainPerson
 
 
 class SampleStream(Dataset[TrainSample]):
@@ -43,9 +43,11 @@ class SampleStream(Dataset[TrainSample]):
 
     def __getitem__(self, index: int) -> TrainSample:
         rng = np.random.default_rng((self._seed, index))
+        return augment(self._draw(rng), rng, self._frame, self._augment, lambda: self._draw(rng))
+
+    def _draw(self, rng: np.random.Generator) -> TrainPerson:
         people = self._sets[min(int(np.searchsorted(self._cumulated, rng.random())), len(self._sets) - 1)]
-        person = people.sample(rng) if isinstance(people, DrawnSet) else people.person(int(rng.integers(len(people))))
-        return augment(person, rng, self._frame, self._augment)
+        return people.sample(rng) if isinstance(people, DrawnSet) else people.person(int(rng.integers(len(people))))
 
 
 class FromSample(Sampler[int]):
