@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -120,3 +122,50 @@ def test_drawn_people_survive_every_augmentation() -> None:
         assert sample.crop.shape == (256, 192, 3)
         assert np.isfinite(sample.points_cell).all()
         assert sample.area_cell > 0
+
+
+def test_a_pasted_piece_hides_what_it_covers_and_nothing_else() -> None:
+    """Somebody else in pure green: whatever turned green is hidden, stays present, and keeps its place."""
+    other = TrainPerson(
+        image=np.full((90, 60, 3), (0, 255, 0), np.uint8),
+        keypoints=np.zeros((17, 3)),
+        bbox_xyxy=np.array([0.0, 0, 60, 90]),
+        area=900.0,
+        visibility_labelled=True,
+    )
+    pasting = dataclasses.replace(STILL, paste=1.0)
+    hidden = 0
+    for seed in range(20):
+        plain = augment(person(), np.random.default_rng(seed), FRAME, STILL)
+        sample = augment(person(), np.random.default_rng(seed), FRAME, pasting, lambda: other)
+        green = (sample.crop == (0, 255, 0)).all(2)
+        assert 0.01 < green.mean() < 0.6
+        np.testing.assert_array_equal(sample.crop[~green], plain.crop[~green])
+        np.testing.assert_array_equal(sample.points_cell, plain.points_cell)
+        np.testing.assert_array_equal(sample.presence, plain.presence)
+        for (x, y), inside, visible in zip(
+            plain.points_cell * np.array([191 / 47, 255 / 63]), plain.map_mask, sample.visibility, strict=True
+        ):
+            if inside and 2 < x < 189 and 2 < y < 253:
+                area = green[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2]
+                if area.all() or not area.any():
+                    assert visible == (not area.any())
+                    hidden += int(area.all())
+    assert hidden > 10
+
+
+def test_nothing_is_pasted_outside_the_picture() -> None:
+    other = person()
+    edge = TrainPerson(
+        image=np.full((120, 100, 3), 200, np.uint8),
+        keypoints=np.zeros((17, 3)),
+        bbox_xyxy=np.array([0.0, 0, 100, 120]),
+        area=900.0,
+        visibility_labelled=True,
+    )
+    for seed in range(10):
+        plain = augment(edge, np.random.default_rng(seed), FRAME, STILL)
+        sample = augment(edge, np.random.default_rng(seed), FRAME, dataclasses.replace(STILL, paste=1.0), lambda: other)
+        outside = (plain.crop == 0).all(2)
+        assert outside.any()
+        assert (sample.crop[outside] == 0).all()
