@@ -12,11 +12,14 @@ class PoseOutputs(NamedTuple):
 
     Attributes
     ----------
-    logits: (N, K, H, W) map logits, before temperature and sparsemax.
-    presence, visibility, quality: (N, K) logits of the three probabilities.
+    logits: (N, K, H, W) map logits, before temperature and sparsemax; of a network with two maps over the larger
+        window. A plain heatmap network gives its heatmaps.
+    presence, visibility, quality: (N, K) logits of the three probabilities; None from a plain heatmap network.
+    expert_logits: (N, K, H, W) map logits over the input window from a network with two maps, else None.
     """
 
     logits: Tensor
-    presence: Tensor
-    visibility: Tensor
-    quality: Tensor
+    presence: Tensor | None = None
+    visibility: Tensor | None = None
+    quality: Tensor | None = None
+    expert_logits: Tensor | None = None

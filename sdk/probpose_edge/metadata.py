@@ -14,7 +14,9 @@ from typing import Any
 
 from probpose_edge.exceptions import MetadataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""What is written. Schema 1 is read too: its files have one probability map and no record of a calibration."""
+READABLE_SCHEMAS = (1, 2)
 METADATA_KEY = "probpose_edge"
 """Key in ONNX ``metadata_props`` and CoreML user-defined metadata."""
 TFLITE_METADATA_NAME = "probpose_edge.json"
@@ -22,7 +24,9 @@ TFLITE_METADATA_NAME = "probpose_edge.json"
 
 FORMATS = ("onnx", "tflite", "coreml", "safetensors")
 PRECISIONS = ("fp32", "fp16", "int8")
-KERNELS = ("published",)
+KERNELS = ("published", "oks", "argmax")
+MAP_KINDS = ("probability", "heatmap")
+_SINCE_SCHEMA_2 = frozenset({"map_kind", "window_ratio", "calibration"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +44,15 @@ class ModelContract:
     sigmas: K OKS sigmas (COCO convention: the standard deviation of an annotator is ``2 * sigma * sqrt(area)``).
     input_wh: (192, 256): network input in pixels, width first.
     heatmap_wh: (48, 64): cells of a map, width first.
-    padding: factor from box to activation window (1.25).
-    decode_kernel: name of the expected-OKS kernel, one of `KERNELS`.
+    padding: factor from box to input window (1.25), the part of the plane that the network sees.
+    window_ratio: size of the activation window, in which keypoints are looked for, over the input window. 1 if there
+        is one map, over the input window. Above 1 the file has one more output ``expert_logits`` (N, K, H, W): a map
+        over the input window, while ``logits`` is over the activation window (same center, same number of cells) and
+        presence is about the activation window.
+    map_kind: one of `MAP_KINDS`. ``"probability"``: maps are ``Sparsemax(logits / temperature)``. ``"heatmap"``: the
+        output ``logits`` is a plain heatmap, taken as it comes and decoded by its argmax; its peak value, clipped to
+        [0, 1], is the confidence and stands for presence, visibility and quality, which the file does not have.
+    decode_kernel: how maps are decoded, one of `KERNELS` (see `probpose_edge.decode.decode_maps`).
     temperature: divisor of the logits before sparsemax.
     presence_scale, presence_bias: K factors and K offsets; the calibrated presence probability is
         ``sigmoid(scale * logit(p) + bias)``. Ones and zeros leave the network's answer alone.
@@ -50,6 +61,7 @@ class ModelContract:
     versions: library name → version that made the file.
     licence: SPDX identifier of the weights.
     accuracy: measured figures of the full-precision model, name → value, empty if none were measured.
+    calibration: what calibration measured, name → number or text, empty if there was none.
     """
 
     model: str
@@ -70,16 +82,16 @@ class ModelContract:
     presence_threshold: float
     checkpoint_sha256: str
     licence: str
+    map_kind: str = "probability"
+    window_ratio: float = 1.0
     versions: dict[str, str] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
+    calibration: dict[str, float | str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         if self.schema_version != SCHEMA_VERSION:
-            raise MetadataError(
-                f"This version of probpose-edge reads metadata schema {SCHEMA_VERSION}; the file has schema "
-                f"{self.schema_version!r}. Convert the checkpoint again, or install the matching probpose-edge."
-            )
+            raise _schema_error(self.schema_version)
         k = len(self.keypoint_names)
         for name in ("sigmas", "presence_scale", "presence_bias"):
             if len(getattr(self, name)) != k:
@@ -92,7 +104,12 @@ class ModelContract:
                 raise MetadataError(
                     f"Metadata pairs must index {k} keypoints, got {pair}. Convert the checkpoint again."
                 )
-        for name, allowed in (("format", FORMATS), ("precision", PRECISIONS), ("decode_kernel", KERNELS)):
+        for name, allowed in (
+            ("format", FORMATS),
+            ("precision", PRECISIONS),
+            ("decode_kernel", KERNELS),
+            ("map_kind", MAP_KINDS),
+        ):
             if getattr(self, name) not in allowed:
                 raise MetadataError(
                     f"Metadata field {name!r} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}. "
@@ -104,6 +121,23 @@ class ModelContract:
                 raise MetadataError(
                     f"Metadata field {name!r} must be positive, got {value}. Convert the checkpoint again."
                 )
+        if not (math.isfinite(self.window_ratio) and self.window_ratio >= 1):
+            raise MetadataError(
+                f"Metadata field 'window_ratio' must be at least 1, got {self.window_ratio}. "
+                "Convert the checkpoint again."
+            )
+        if self.map_kind == "heatmap" and (self.decode_kernel != "argmax" or self.window_ratio != 1):
+            raise MetadataError(
+                "A model with map_kind 'heatmap' must have decode_kernel 'argmax' and window_ratio 1, got "
+                f"{self.decode_kernel!r} and {self.window_ratio}. Convert the checkpoint again."
+            )
+        if not isinstance(self.calibration, dict) or not all(
+            isinstance(name, str) and isinstance(value, (int, float, str)) for name, value in self.calibration.items()
+        ):
+            raise MetadataError(
+                f"Metadata field 'calibration' must map names to numbers or text, got {self.calibration!r}. "
+                "Calibrate the model again."
+            )
         if not 0 <= self.presence_threshold <= 1:
             raise MetadataError(
                 f"Metadata field 'presence_threshold' must lie in [0, 1], got {self.presence_threshold}. "
@@ -113,6 +147,19 @@ class ModelContract:
             raise MetadataError(
                 "Metadata must name keypoints, positive sigmas and sizes. Convert the checkpoint again."
             )
+
+    @property
+    def activation_padding(self) -> float:
+        """Factor from box to activation window: `padding` times `window_ratio`."""
+        return self.padding * self.window_ratio
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the tensors that the file gives for a crop, in order."""
+        if self.map_kind == "heatmap":
+            return ("logits",)
+        scalars = ("logits", "presence", "visibility", "quality")
+        return (*scalars, "expert_logits") if self.window_ratio > 1 else scalars
 
     def replace(self, **changes: Any) -> ModelContract:
         """A copy with some fields changed; checked like a new one."""
@@ -124,7 +171,7 @@ class ModelContract:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelContract:
-        """Read the document back; raises `MetadataError` on anything that is not one."""
+        """Read a document of schema 1 or 2, as schema 2; raises `MetadataError` on anything that is not one."""
         try:
             data = json.loads(text)
         except (ValueError, UnicodeDecodeError) as error:
@@ -135,23 +182,30 @@ class ModelContract:
         if not isinstance(data, dict):
             raise MetadataError("The probpose-edge metadata must be a JSON object. Convert the checkpoint again.")
         version = data.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise MetadataError(
-                f"This version of probpose-edge reads metadata schema {SCHEMA_VERSION}; the file has schema "
-                f"{version!r}. Convert the checkpoint again, or install the matching probpose-edge."
-            )
+        if version not in READABLE_SCHEMAS:
+            raise _schema_error(version)
         known = {f.name for f in dataclasses.fields(cls)}
-        required = known - {"versions", "accuracy"}
+        if version == 1:
+            known -= _SINCE_SCHEMA_2
+        required = known - {"versions", "accuracy", "calibration"}
         if unknown := sorted(set(data) - known):
             raise MetadataError(f"The metadata has unknown fields {unknown}. Install a newer probpose-edge.")
         if missing := sorted(required - set(data)):
             raise MetadataError(f"The metadata lacks the fields {missing}. Convert the checkpoint again.")
         try:
-            return cls(**{name: _tuples(value) for name, value in data.items()})
+            values = {name: _tuples(value) for name, value in data.items()}
+            return cls(**{**values, "schema_version": SCHEMA_VERSION})
         except (TypeError, AttributeError) as error:
             raise MetadataError(
                 f"A metadata field has the wrong type: {error}. Convert the checkpoint again."
             ) from error
+
+
+def _schema_error(version: object) -> MetadataError:
+    return MetadataError(
+        f"This version of probpose-edge reads metadata schemas {READABLE_SCHEMAS[0]} to {READABLE_SCHEMAS[-1]}; the "
+        f"file has schema {version!r}. Convert the checkpoint again, or install the matching probpose-edge."
+    )
 
 
 def _tuples(value: Any) -> Any:

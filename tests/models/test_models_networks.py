@@ -35,7 +35,7 @@ def test_probpose_s_has_the_published_size() -> None:
 def test_outputs_have_the_documented_shapes(build: type) -> None:
     outputs = build(keypoints=5).eval()(torch.zeros(2, 3, 256, 192))
     assert outputs.logits.shape == (2, 5, 64, 48)
-    for value in outputs[1:]:
+    for value in outputs[1:4]:
         assert value.shape == (2, 5)
 
 

@@ -17,17 +17,29 @@ def test_the_document_comes_back(contract: ModelContract) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 0}, "reads metadata schema 1; the file has schema 0"),
+        ({"schema_version": 0}, "reads metadata schemas 1 to 2; the file has schema 0"),
         ({"sigmas": [0.1]}, r"'sigmas' must have one value per keypoint \(5\), got 1"),
         ({"presence_bias": []}, r"'presence_bias' must have one value per keypoint \(5\), got 0"),
         ({"skeleton": [[0, 5]]}, r"pairs must index 5 keypoints, got \(0, 5\)"),
         ({"format": "pt"}, "'format' must be one of onnx, tflite, coreml, safetensors, got 'pt'"),
         ({"precision": "int4"}, "'precision' must be one of"),
-        ({"decode_kernel": "new"}, r"'decode_kernel' must be one of published, got 'new'. .* install a newer"),
+        (
+            {"decode_kernel": "new"},
+            r"'decode_kernel' must be one of published, oks, argmax, got 'new'. .* install a newer",
+        ),
         ({"temperature": 0}, "'temperature' must be positive, got 0"),
         ({"padding": -1}, "'padding' must be positive, got -1"),
         ({"presence_threshold": 1.5}, r"'presence_threshold' must lie in \[0, 1\], got 1.5"),
         ({"sigmas": [0, 1, 1, 1, 1]}, "must name keypoints, positive sigmas and sizes"),
+        ({"map_kind": "field"}, "'map_kind' must be one of probability, heatmap, got 'field'"),
+        ({"window_ratio": 0.8}, "'window_ratio' must be at least 1, got 0.8"),
+        ({"window_ratio": float("inf")}, "'window_ratio' must be at least 1, got inf"),
+        ({"map_kind": "heatmap"}, "must have decode_kernel 'argmax' and window_ratio 1, got 'published' and 1.0"),
+        (
+            {"map_kind": "heatmap", "decode_kernel": "argmax", "window_ratio": 1.25},
+            "must have decode_kernel 'argmax' and window_ratio 1, got 'argmax' and 1.25",
+        ),
+        ({"calibration": {"curve": [1, 2]}}, "'calibration' must map names to numbers or text, got .*Calibrate the"),
         ({"surprise": 1}, r"unknown fields \['surprise'\]. Install a newer"),
         ({"temperature": "warm"}, "wrong type"),
         ({"sigmas": None}, "wrong type"),
@@ -36,6 +48,32 @@ def test_the_document_comes_back(contract: ModelContract) -> None:
 def test_documents_that_break_a_rule(contract: ModelContract, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(MetadataError, match=message):
         ModelContract.from_json(json.dumps({**json.loads(contract.to_json()), **changes}))
+
+
+def test_documents_of_schema_1_are_read(contract: ModelContract) -> None:
+    document = json.loads(contract.to_json())
+    for name in ("map_kind", "window_ratio", "calibration"):
+        del document[name]
+    old = ModelContract.from_json(json.dumps({**document, "schema_version": 1}))
+    assert old == contract
+    assert (old.map_kind, old.window_ratio, old.calibration) == ("probability", 1.0, {})
+    assert old.schema_version == json.loads(old.to_json())["schema_version"] == 2
+    with pytest.raises(MetadataError, match=r"unknown fields \['window_ratio'\]"):
+        ModelContract.from_json(json.dumps({**document, "schema_version": 1, "window_ratio": 1.25}))
+    with pytest.raises(MetadataError, match=r"lacks the fields \['map_kind', 'window_ratio'\]"):
+        ModelContract.from_json(json.dumps({**document, "schema_version": 2}))
+
+
+def test_what_a_file_gives(contract: ModelContract) -> None:
+    scalars = ("logits", "presence", "visibility", "quality")
+    assert contract.output_names == scalars
+    assert contract.activation_padding == contract.padding
+    double = contract.replace(window_ratio=1.25)
+    assert double.output_names == (*scalars, "expert_logits")
+    assert double.activation_padding == 1.25 * contract.padding
+    heatmap = contract.replace(map_kind="heatmap", decode_kernel="argmax", calibration={"coverage": 0.02, "set": "a"})
+    assert heatmap.output_names == ("logits",)
+    assert ModelContract.from_json(heatmap.to_json()) == heatmap
 
 
 def test_missing_fields_and_other_documents(contract: ModelContract) -> None:
