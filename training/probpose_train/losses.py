@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from probpose_edge.exceptions import TrainingError
+from probpose_models.outputs import PoseOutputs
 from probpose_train.config import LossConfig
 
 
@@ -16,9 +18,10 @@ class Targets(NamedTuple):
 
     Attributes
     ----------
-    points_cell: (N, K, 2) float32, x and y in heatmap cells.
+    points_cell: (N, K, 2) float32, x and y in cells of the map over the activation window (the larger one, where there
+        are two).
     map_mask: (N, K) bool, the place is known and inside the activation window.
-    presence, presence_mask: (N, K) float32 and bool, inside the window or not, and whether that is known.
+    presence, presence_mask: (N, K) float32 and bool, inside that window or not, and whether that is known.
     visibility, visibility_mask: (N, K) float32 and bool.
     area_cell: (N,) float32, area of the person in square cells, for the true OKS.
     """
@@ -126,44 +129,109 @@ def keypoint_oks(points: Tensor, truth: Tensor, sigmas: Tensor, area: Tensor) ->
 
 
 class LossKernels(NamedTuple):
-    """Constants of the losses for one model: sigmas (K,), variances (K,) in square cells, decode kernels."""
+    """Constants of the losses for one model: sigmas (K,), variances (K,) in square cells, decode kernels, and how much
+    larger than the input window the window of the map is (1 for a network with one map)."""
 
     sigmas: Tensor
     variances: Tensor
     kernel_x: Tensor
     kernel_y: Tensor
+    window_ratio: float = 1.0
+
+
+class MapLosses(NamedTuple):
+    """One map (N, K, H, W) as probabilities, and its two losses per keypoint (N, K)."""
+
+    maps: Tensor
+    risk: Tensor
+    alignment: Tensor
+
+
+def map_losses(
+    logits: Tensor, points_cell: Tensor, kernels: LossKernels, temperature: float, config: LossConfig
+) -> MapLosses:
+    """Dense OKS loss and alignment of map logits (N, K, H, W) against places (N, K, 2) in cells of that map."""
+    n, k, height, width = logits.shape
+    scaled = logits.float().flatten(2) / temperature
+    flat = sparsemax(scaled)
+    maps = flat.view(n, k, height, width)
+    target = oks_maps(points_cell, kernels.variances, (width, height))
+    risk = dense_oks_loss(maps, target, config.smoothing).sum((2, 3))
+    goal = oks_maps(points_cell, kernels.variances.clamp_min(config.alignment_variance), (width, height)).flatten(2)
+    goal = goal / goal.sum(-1, keepdim=True).clamp_min(1e-6)
+    return MapLosses(maps, risk, alignment_loss(scaled, flat, goal))
+
+
+def change_window(points_cell: Tensor, factor: float, heatmap_wh: tuple[int, int]) -> Tensor:
+    """Cells (…, 2) of a window to cells of one with the same center and the same number of cells, `factor` times as
+    small: distances from the center grow by the factor."""
+    center = points_cell.new_tensor([(heatmap_wh[0] - 1) / 2, (heatmap_wh[1] - 1) / 2])
+    return (points_cell - center) * factor + center
+
+
+def inside_map(points_cell: Tensor, heatmap_wh: tuple[int, int]) -> Tensor:
+    """(…, 2) cells → (…) bool, whether the place is on the map."""
+    last = points_cell.new_tensor([heatmap_wh[0] - 1, heatmap_wh[1] - 1])
+    return ((points_cell >= 0) & (points_cell <= last)).all(-1)
 
 
 def compute_losses(
-    outputs: tuple[Tensor, Tensor, Tensor, Tensor],
+    outputs: PoseOutputs | tuple[Tensor, ...],
     targets: Targets,
     kernels: LossKernels,
     temperature: float,
     config: LossConfig,
 ) -> dict[str, Tensor]:
-    """All terms by name, already weighted; their sum is ``"total"``, and ``"mean_oks"`` is for the log only."""
-    logits, presence, visibility, quality = outputs
-    n, k, height, width = logits.shape
-    scaled = logits.float().flatten(2) / temperature
-    flat = sparsemax(scaled)
-    maps = flat.view(n, k, height, width)
-    target = oks_maps(targets.points_cell, kernels.variances, (width, height))
-    risk = dense_oks_loss(maps, target, config.smoothing).sum((2, 3))
-    goal = oks_maps(
-        targets.points_cell, kernels.variances.clamp_min(config.alignment_variance), (width, height)
-    ).flatten(2)
-    goal = goal / goal.sum(-1, keepdim=True).clamp_min(1e-6)
+    """All terms by name, already weighted; their sum is ``"total"``, and ``"mean_oks"`` is for the log only.
+
+    A network with two maps has the terms of its map over the input window as ``"expert_oks"`` and
+    ``"expert_alignment"``: each map learns from the keypoints in its own window (ProbPose, section 3.5).
+
+    Raises `TrainingError` for a network without presence, visibility and quality, or with two maps of equal windows.
+    """
+    logits, presence, visibility, quality, expert_logits = _checked(PoseOutputs(*outputs), kernels)
+    heatmap_wh = (logits.shape[3], logits.shape[2])
+    wide = map_losses(logits, targets.points_cell, kernels, temperature, config)
+    terms = {
+        "oks": config.oks * _masked_mean(wide.risk, targets.map_mask),
+        "alignment": config.alignment * _masked_mean(wide.alignment, targets.map_mask),
+    }
     with torch.no_grad():
-        points = decode_points(maps, kernels.kernel_x, kernels.kernel_y)
-        reached = keypoint_oks(points, targets.points_cell, kernels.sigmas, targets.area_cell)
+        points = decode_points(wide.maps, kernels.kernel_x, kernels.kernel_y)
+    if expert_logits is not None:
+        expert_points = change_window(targets.points_cell, kernels.window_ratio, heatmap_wh)
+        expert_mask = targets.map_mask & inside_map(expert_points, heatmap_wh)
+        expert = map_losses(expert_logits, expert_points, kernels, temperature, config)
+        terms["expert_oks"] = config.oks * _masked_mean(expert.risk, expert_mask)
+        terms["expert_alignment"] = config.alignment * _masked_mean(expert.alignment, expert_mask)
+        with torch.no_grad():
+            refined = decode_points(expert.maps, kernels.kernel_x, kernels.kernel_y)
+            defers = inside_map(change_window(points, kernels.window_ratio, heatmap_wh), heatmap_wh)
+            refined = change_window(refined, 1 / kernels.window_ratio, heatmap_wh)
+            points = torch.where(defers[..., None], refined, points)
+    reached = keypoint_oks(points, targets.points_cell, kernels.sigmas, targets.area_cell)
     presence_bce = F.binary_cross_entropy_with_logits(presence.float(), targets.presence, reduction="none")
     quality_bce = F.binary_cross_entropy_with_logits(quality.float(), reached, reduction="none")
-    terms = {
-        "oks": config.oks * _masked_mean(risk, targets.map_mask),
-        "alignment": config.alignment * _masked_mean(alignment_loss(scaled, flat, goal), targets.map_mask),
+    terms |= {
         "presence": config.presence * _masked_mean(presence_bce, targets.presence_mask),
         "visibility": config.visibility * balanced_bce(visibility, targets.visibility, targets.visibility_mask),
         "quality": config.quality * _masked_mean(quality_bce, targets.map_mask),
     }
     total = torch.stack(list(terms.values())).sum()
     return {**terms, "total": total, "mean_oks": _masked_mean(reached, targets.map_mask)}
+
+
+def _checked(outputs: PoseOutputs, kernels: LossKernels) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    logits, presence, visibility, quality, expert_logits = outputs
+    if presence is None or visibility is None or quality is None:
+        raise TrainingError(
+            "The losses of ProbPose need a network with presence, visibility and quality, and this one gives a plain "
+            "heatmap. Train a model of the probpose family."
+        )
+    if (expert_logits is not None) != (kernels.window_ratio > 1):
+        maps = "one map" if expert_logits is None else "two maps"
+        raise TrainingError(
+            f"A window_ratio above 1 belongs to a network with two maps, and 1 to one map; this network gives {maps} "
+            f"and window_ratio is {kernels.window_ratio}. Take the ratio from the model's contract."
+        )
+    return logits, presence, visibility, quality, expert_logits
