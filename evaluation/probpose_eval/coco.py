@@ -6,6 +6,7 @@ an image, every number is finite, every keypoint list has the length its categor
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -17,11 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.atomic_write import write_text_atomically
-from probpose_edge.exceptions import AnnotationError
-from probpose_edge.skeleton import COCO_17
+from probpose_edge.exceptions import AnnotationError, InputError
+from probpose_edge.skeleton import Skeleton, infer_flip_pairs
+from probpose_edge.skeleton_presets import known_skeleton
+from probpose_eval.coco_category import (
+    flip_pairs_of_category,
+    person_category,
+    sigmas_of_category,
+    skeleton_of_category,
+)
+from probpose_eval.coco_fields import integer_field, number_array
+from probpose_eval.coco_forms import join_whole_body, refuse_other_forms
 
 VISIBILITY_LEVELS = (0, 1, 2, 3)
 """0 not labelled, 1 labelled and occluded, 2 labelled and visible, 3 outside the activation window (CropCOCO)."""
+
+AREA_PER_BOX = 0.53
+"""Area of a person over that of the box where a file has no areas, as CrowdPose's evaluation takes it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,6 +83,7 @@ class AnnotationSet:
     keypoint_names: K names of the person category.
     skeleton: pairs of 0-based keypoint indices (the file counts from 1), empty if the category has none.
     sigmas: K OKS sigmas if the category names them, else None.
+    flip_pairs: pairs (left, right) of 0-based keypoint indices if the category names them, else None.
     info: the file's ``info`` object.
     """
 
@@ -80,6 +94,7 @@ class AnnotationSet:
     category_name: str = "person"
     skeleton: tuple[tuple[int, int], ...] = ()
     sigmas: tuple[float, ...] | None = None
+    flip_pairs: tuple[tuple[int, int], ...] | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def persons_of(self) -> dict[int, tuple[Person, ...]]:
@@ -94,7 +109,10 @@ def read_annotations(path: str | os.PathLike[str]) -> AnnotationSet:
     """Read a COCO keypoint annotation file.
 
     The file must have exactly one category with ``keypoints``; annotations of other declared categories are left out.
-    ``skeleton`` and ``sigmas`` of the category are optional, so are ``iscrowd`` (0) and ``num_keypoints`` (counted).
+    ``skeleton``, ``sigmas`` and ``flip_pairs`` (pairs of names) of the category are optional, so are ``iscrowd`` (0),
+    ``num_keypoints`` (counted) and ``area`` (`AREA_PER_BOX` of the box; ``area_source`` then says so). The files of
+    COCO, CropCOCO, CrowdPose, COCO-WholeBody (as 133 keypoints) and the COCO-style ones of OCHuman are read as they are
+    distributed.
 
     Raises `AnnotationError` on anything that is not such a file; the message names the first entry that breaks a rule.
     """
@@ -116,6 +134,7 @@ def read_annotations(path: str | os.PathLike[str]) -> AnnotationSet:
 
 def parse_annotations(document: object, *, source: str = "the annotations") -> AnnotationSet:
     """Check an already decoded annotation document; `source` names it in messages. Errors as `read_annotations`."""
+    refuse_other_forms(document, source)
     if not isinstance(document, dict):
         raise AnnotationError(
             f"An annotation file must hold a JSON object with images, annotations and categories, but {source} holds "
@@ -127,8 +146,9 @@ def parse_annotations(document: object, *, source: str = "the annotations") -> A
                 f"An annotation file must have the list {name!r}, but {source} has none. "
                 "Give a COCO keypoint annotation file."
             )
-    category = _person_category(document["categories"], source)
-    declared = {_integer(c, "id", f"a category of {source}") for c in document["categories"]}
+    document = join_whole_body(document, source)
+    category = person_category(document["categories"], source)
+    declared = {integer_field(c, "id", f"a category of {source}") for c in document["categories"]}
     images: dict[int, ImageEntry] = {}
     for record in document["images"]:
         image = _image(record, source)
@@ -140,14 +160,14 @@ def parse_annotations(document: object, *, source: str = "the annotations") -> A
     persons: list[Person] = []
     seen: set[int] = set()
     for record in document["annotations"]:
-        person_id = _integer(record, "id", f"an annotation of {source}")
+        person_id = integer_field(record, "id", f"an annotation of {source}")
         where = f"annotation {person_id} of {source}"
         if person_id in seen:
             raise AnnotationError(
                 f"Annotation ids must be unique, but {source} has id {person_id} twice. Renumber the annotations."
             )
         seen.add(person_id)
-        category_id = _integer(record, "category_id", where)
+        category_id = integer_field(record, "category_id", where)
         if category_id not in declared:
             raise AnnotationError(
                 f"Every annotation must have a category of the file ({sorted(declared)}), but {where} has "
@@ -169,8 +189,9 @@ def parse_annotations(document: object, *, source: str = "the annotations") -> A
         keypoint_names=tuple(category["keypoints"]),
         category_id=category["id"],
         category_name=str(category.get("name", "person")),
-        skeleton=_skeleton(category, source),
-        sigmas=_sigmas(category, source),
+        skeleton=skeleton_of_category(category, source),
+        sigmas=sigmas_of_category(category, source),
+        flip_pairs=flip_pairs_of_category(category, source),
         info=info if isinstance(info, dict) else {},
     )
 
@@ -186,6 +207,9 @@ def annotations_to_document(annotations: AnnotationSet) -> dict[str, Any]:
     }
     if annotations.sigmas is not None:
         category["sigmas"] = list(annotations.sigmas)
+    if annotations.flip_pairs is not None:
+        names = annotations.keypoint_names
+        category["flip_pairs"] = [[names[a], names[b]] for a, b in annotations.flip_pairs]
     return {
         "info": dict(annotations.info),
         "images": [
@@ -206,18 +230,59 @@ def labelled_persons(annotations: AnnotationSet) -> tuple[Person, ...]:
     )
 
 
+def skeleton_of(annotations: AnnotationSet) -> Skeleton:
+    """The skeleton of a set: its category's, completed by the preset with the same keypoints.
+
+    Without a preset, flip pairs come from the names (see `probpose_edge.skeleton.infer_flip_pairs`), and the category
+    must name its sigmas. Raises `AnnotationError` where something is missing that cannot be found so.
+    """
+    names = annotations.keypoint_names
+    known = known_skeleton(names)
+    try:
+        flips = annotations.flip_pairs
+        if flips is None:
+            flips = known.flip_pairs if known is not None else infer_flip_pairs(names)
+        return Skeleton(
+            keypoint_names=names,
+            edges=annotations.skeleton or (known.edges if known is not None else ()),
+            flip_pairs=flips,
+            sigmas=sigmas_of(annotations),
+        )
+    except InputError as error:
+        raise AnnotationError(f"The category {annotations.category_name!r} has no whole skeleton: {error}") from error
+
+
 def sigmas_of(annotations: AnnotationSet) -> tuple[float, ...]:
-    """The OKS sigmas of a set: its category's, or COCO's if its keypoints are those of COCO.
+    """The OKS sigmas of a set: its category's, or those of the preset with the same keypoints.
 
     Raises `AnnotationError` for other keypoints without sigmas.
     """
     if annotations.sigmas is not None:
         return annotations.sigmas
-    if annotations.keypoint_names == COCO_17.keypoint_names:
-        return COCO_17.sigmas
+    known = known_skeleton(annotations.keypoint_names)
+    if known is not None:
+        return known.sigmas
     raise AnnotationError(
-        "OKS needs one sigma per keypoint, but the category names none and its keypoints are not those of COCO. "
-        "Add a list 'sigmas' to the category."
+        "OKS needs one sigma per keypoint, but the category names none and its keypoints are not those of a data set "
+        "known here. Add a list 'sigmas' to the category, or give a skeleton file with them."
+    )
+
+
+def with_skeleton(annotations: AnnotationSet, skeleton: Skeleton) -> AnnotationSet:
+    """The set with what its category leaves open taken from a skeleton, for example a model's.
+
+    Raises `AnnotationError` if the keypoints differ.
+    """
+    if annotations.keypoint_names != skeleton.keypoint_names:
+        raise AnnotationError(
+            f"A skeleton must have the keypoints of the set ({', '.join(annotations.keypoint_names)}), but has "
+            f"{', '.join(skeleton.keypoint_names)}. Use a matching one."
+        )
+    return dataclasses.replace(
+        annotations,
+        skeleton=annotations.skeleton or skeleton.edges,
+        sigmas=skeleton.sigmas if annotations.sigmas is None else annotations.sigmas,
+        flip_pairs=skeleton.flip_pairs if annotations.flip_pairs is None else annotations.flip_pairs,
     )
 
 
@@ -246,59 +311,13 @@ def image_path(images_dir: str | os.PathLike[str], entry: ImageEntry) -> Path:
     return path
 
 
-def _person_category(categories: list[Any], source: str) -> dict[str, Any]:
-    with_keypoints = [c for c in categories if isinstance(c, dict) and c.get("keypoints")]
-    if len(with_keypoints) != 1:
-        raise AnnotationError(
-            f"An annotation file must have exactly one category with keypoints, but {source} has "
-            f"{len(with_keypoints)}. Give a COCO keypoint annotation file with one person category."
-        )
-    category: dict[str, Any] = with_keypoints[0]
-    names = category["keypoints"]
-    if not (isinstance(names, list) and all(isinstance(n, str) for n in names) and len(set(names)) == len(names)):
-        raise AnnotationError(
-            f"The keypoints of a category must be a list of different names, but {source} has {names!r}. "
-            "Correct the category."
-        )
-    _integer(category, "id", f"the keypoint category of {source}")
-    return category
-
-
-def _skeleton(category: dict[str, Any], source: str) -> tuple[tuple[int, int], ...]:
-    pairs = category.get("skeleton") or []
-    k = len(category["keypoints"])
-    try:
-        skeleton = tuple((int(a) - 1, int(b) - 1) for a, b in pairs)
-        valid = all(0 <= index < k for pair in skeleton for index in pair)
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise AnnotationError(
-            f"The skeleton of a category must be pairs of keypoint numbers from 1 to {k}, but {source} has {pairs!r}. "
-            "Correct or remove it."
-        )
-    return skeleton
-
-
-def _sigmas(category: dict[str, Any], source: str) -> tuple[float, ...] | None:
-    if category.get("sigmas") is None:
-        return None
-    values = _numbers(category["sigmas"])
-    if values is None or values.size != len(category["keypoints"]) or not (np.isfinite(values) & (values > 0)).all():
-        raise AnnotationError(
-            f"The sigmas of a category must be one positive number per keypoint ({len(category['keypoints'])}), but "
-            f"{source} has {category['sigmas']!r}. Correct or remove them."
-        )
-    return tuple(float(v) for v in values)
-
-
 def _image(record: Any, source: str) -> ImageEntry:
-    image_id = _integer(record, "id", f"an image of {source}")
+    image_id = integer_field(record, "id", f"an image of {source}")
     where = f"image {image_id} of {source}"
     name = record.get("file_name")
     if not isinstance(name, str):
         raise AnnotationError(f"Every image must have a file name, but {where} has {name!r}. Add 'file_name'.")
-    width, height = _integer(record, "width", where), _integer(record, "height", where)
+    width, height = integer_field(record, "width", where), integer_field(record, "height", where)
     if width < 1 or height < 1:
         raise AnnotationError(
             f"The size of an image must be at least 1×1 pixel, but {where} has {width}×{height}. Correct the entry."
@@ -311,25 +330,30 @@ _PERSON_FIELDS = ("id", "image_id", "category_id", "bbox", "area", "keypoints", 
 
 
 def _person(record: dict[str, Any], where: str, k: int) -> Person:
-    image_id = _integer(record, "image_id", where)
-    keypoints = _numbers(record.get("keypoints"))
+    image_id = integer_field(record, "image_id", where)
+    keypoints = number_array(record.get("keypoints"))
     if keypoints is None or keypoints.size != 3 * k:
         came = "none" if keypoints is None else str(keypoints.size)
         raise AnnotationError(
             f"An annotation must have {3 * k} keypoint numbers (x, y, v for each of {k} keypoints), but {where} has "
             f"{came}. Correct the annotation or the keypoint names of its category."
         )
-    box = _numbers(record.get("bbox"))
+    box = number_array(record.get("bbox"))
     if box is None or box.size != 4:
         raise AnnotationError(
             f"An annotation must have a bbox of 4 numbers [left, top, width, height], but {where} has "
             f"{record.get('bbox')!r}. Correct the annotation."
         )
-    area = _numbers([record.get("area")])
+    extra = {key: value for key, value in record.items() if key not in _PERSON_FIELDS}
+    if "area" in record:
+        area = number_array([record["area"]])
+    else:
+        area = np.array([AREA_PER_BOX * box[2] * box[3]])
+        extra["area_source"] = f"{AREA_PER_BOX} * box"
     if area is None:
         raise AnnotationError(
-            f"An annotation must have an area in square pixels, but {where} has {record.get('area')!r}. "
-            "Add it (0.53 × width × height of the box is a usual stand-in for the mask area)."
+            f"The area of an annotation must be a number of square pixels, but {where} has {record['area']!r}. Correct "
+            f"it, or leave it out ({AREA_PER_BOX} of the box is taken then)."
         )
     if not (np.isfinite(keypoints).all() and np.isfinite(box).all() and np.isfinite(area).all()):
         raise AnnotationError(
@@ -339,7 +363,7 @@ def _person(record: dict[str, Any], where: str, k: int) -> Person:
     if box[2] < 0 or box[3] < 0 or area[0] < 0:
         raise AnnotationError(
             f"Width, height and area of an annotation must not be negative, but {where} has bbox {record['bbox']} and "
-            f"area {record['area']}. Correct the annotation."
+            f"area {area[0]:g}. Correct the annotation."
         )
     keypoints = keypoints.reshape(k, 3)
     if not np.isin(keypoints[:, 2], VISIBILITY_LEVELS).all():
@@ -358,8 +382,8 @@ def _person(record: dict[str, Any], where: str, k: int) -> Person:
         area=float(area[0]),
         keypoints=keypoints,
         iscrowd=bool(record.get("iscrowd", 0)),
-        num_keypoints=_integer(record, "num_keypoints", where) if "num_keypoints" in record else labelled,
-        extra={key: value for key, value in record.items() if key not in _PERSON_FIELDS},
+        num_keypoints=integer_field(record, "num_keypoints", where) if "num_keypoints" in record else labelled,
+        extra=extra,
     )
 
 
@@ -376,20 +400,3 @@ def _person_record(person: Person, category_id: int) -> dict[str, Any]:
         "iscrowd": int(person.iscrowd),
         **person.extra,
     }
-
-
-def _integer(record: Any, name: str, where: str) -> int:
-    value = record.get(name) if isinstance(record, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise AnnotationError(f"{name!r} must be a whole number, but {where} has {value!r}. Correct the entry.")
-    return value
-
-
-def _numbers(values: Any) -> NDArray[np.float64] | None:
-    """(n,) float64 copy of a flat list of numbers, or None if it is anything else."""
-    if not isinstance(values, list) or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        return None
-    try:
-        return np.array(values, dtype=np.float64)
-    except OverflowError:
-        return None

@@ -25,6 +25,8 @@ from probpose_edge.read_contract import read_contract
 from probpose_edge.runtimes.base import RawOutputs, Runtime
 from probpose_edge.runtimes.open_runtime import open_runtime
 from probpose_edge.skeleton import COCO_17, Skeleton
+from probpose_edge.skeleton_file import read_skeleton, write_skeleton
+from probpose_edge.skeleton_presets import CROWDPOSE_14, MPII_16, WHOLEBODY_133
 from probpose_edge.version import __version__
 from probpose_edge.weights import shipped_model
 from probpose_edge.window import (
@@ -37,6 +39,9 @@ from probpose_edge.window import (
 
 __all__ = [
     "COCO_17",
+    "CROWDPOSE_14",
+    "MPII_16",
+    "WHOLEBODY_133",
     "AnnotationError",
     "CheckpointError",
     "ConversionError",
@@ -67,8 +72,10 @@ __all__ = [
     "poses_to_coco",
     "read_contract",
     "read_image",
+    "read_skeleton",
     "shipped_model",
     "sparsemax_maps",
     "to_bgr",
     "window_to_crop_matrix",
+    "write_skeleton",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probpose_edge.exceptions import InputError
@@ -30,7 +32,7 @@ class Skeleton:
             raise InputError(
                 f"A skeleton needs distinct keypoint names, got {list(self.keypoint_names)}. Rename the doubles."
             )
-        if len(self.sigmas) != k or min(self.sigmas) <= 0:
+        if len(self.sigmas) != k or not all(0 < sigma < float("inf") for sigma in self.sigmas):
             raise InputError(
                 f"A skeleton of {k} keypoints needs {k} positive sigmas, got {list(self.sigmas)}. Give one each."
             )
@@ -39,6 +41,13 @@ class Skeleton:
                 raise InputError(
                     f"The pairs of a skeleton must index its {k} keypoints, got {pair}. Use indices from 0 to {k - 1}."
                 )
+        swapped = [index for pair in self.flip_pairs for index in pair]
+        if len(set(swapped)) != len(swapped):
+            doubles = sorted({self.keypoint_names[index] for index in swapped if swapped.count(index) > 1})
+            raise InputError(
+                f"A keypoint must be in one flip pair at most and never with itself, but {', '.join(doubles)} is in "
+                "several. Correct the flip pairs."
+            )
 
     @property
     def flip_permutation(self) -> tuple[int, ...]:
@@ -47,6 +56,52 @@ class Skeleton:
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
         return tuple(order)
+
+
+_SIDES = (
+    re.compile(r"^(?P<side>left|right)(?P<part>.+)$", re.IGNORECASE),
+    re.compile(r"^(?P<part>.+)(?P<side>left|right)$", re.IGNORECASE),
+    re.compile(r"^(?P<side>[lr])[ _.\-](?P<part>.+)$", re.IGNORECASE),
+    re.compile(r"^(?P<part>.+)[ _.\-](?P<side>[lr])$", re.IGNORECASE),
+    re.compile(r"^(?P<side>[LR])(?P<part>[A-Z].*)$"),
+)
+
+
+def side_and_part(name: str) -> tuple[str, str]:
+    """``"left"``, ``"right"`` or ``""``, and the part in small letters and digits without separators.
+
+    The side is read from ``left_ear``, ``leftEar``, ``ear_left``, ``l_ear``, ``L-ear``, ``ear.l`` and ``LEar``.
+    """
+    for pattern in _SIDES:
+        if found := pattern.match(name):
+            return ("left" if found["side"][0] in "lL" else "right"), _plain(found["part"])
+    return "", _plain(name)
+
+
+def infer_flip_pairs(keypoint_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Pairs (left, right) of the keypoints whose names differ in their side only; see `side_and_part`.
+
+    Raises `InputError` for a keypoint that is named for one side and has no twin, because a mirrored picture would
+    show it in the wrong place.
+    """
+    places = {side_and_part(name): index for index, name in enumerate(keypoint_names)}
+    pairs = []
+    for (side, part), index in places.items():
+        if not side:
+            continue
+        twin = places.get(("right" if side == "left" else "left", part))
+        if twin is None:
+            raise InputError(
+                f"A keypoint named for one side needs a twin on the other, but {keypoint_names[index]!r} has none. "
+                "Name the pairs that swap in a mirrored picture in 'flip_pairs' (an empty list if there are none)."
+            )
+        if side == "left":
+            pairs.append((index, twin))
+    return tuple(pairs)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "", text.lower())
 
 
 COCO_17 = Skeleton(

@@ -148,7 +148,7 @@ BAD: list[tuple[Callable[[Document], Any], str]] = [
         r"bbox of 4 numbers \[left, top, width, height\], but annotation 7 of f.json has \[1, 2, 3\]",
     ),
     (_set((*A, "bbox"), [1, 2, -3, 4]), r"must not be negative, but annotation 7"),
-    (lambda d: d["annotations"][0].pop("area"), r"must have an area in square pixels, .* has None\. Add it"),
+    (_set((*A, "area"), None), r"must be a number of square pixels, but annotation 7 of f.json has None\. Correct it"),
     (_set((*A, "id"), "7"), r"'id' must be a whole number, but an annotation of f.json has '7'"),
     (_double("annotations"), r"Annotation ids must be unique, but f.json has id 7 twice\. Renumber"),
     (_double("images"), r"Image ids must be unique, but f.json has id 3 twice\. Renumber"),

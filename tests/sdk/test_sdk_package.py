@@ -12,6 +12,9 @@ from probpose_edge import InputError, MissingExtraError, ModelFileError, PoseEst
 
 PUBLIC = {
     "COCO_17",
+    "CROWDPOSE_14",
+    "MPII_16",
+    "WHOLEBODY_133",
     "AnnotationError",
     "CheckpointError",
     "ConversionError",
@@ -42,10 +45,12 @@ PUBLIC = {
     "poses_to_coco",
     "read_contract",
     "read_image",
+    "read_skeleton",
     "shipped_model",
     "sparsemax_maps",
     "to_bgr",
     "window_to_crop_matrix",
+    "write_skeleton",
 }
 
 HEAVY = (
