@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,27 +13,47 @@ from safetensors.torch import save
 from torch import nn
 
 from probpose_edge.atomic_write import write_bytes_atomically
-from probpose_edge.exceptions import CheckpointError, MetadataError
+from probpose_edge.exceptions import CheckpointError, InputError, MetadataError
 from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.skeleton import COCO_17, Skeleton
+from probpose_models.larger_window import WINDOW_RATIO
 from probpose_models.probpose_m import ProbPoseM
 from probpose_models.probpose_s import ProbPoseS
 
-MODELS: dict[str, type[ProbPoseM] | type[ProbPoseS]] = {ProbPoseM.name: ProbPoseM, ProbPoseS.name: ProbPoseS}
+MODELS = ("probpose-m", "probpose-s", "probpose-m-dh", "probpose-s-dh")
+NETWORK_KEY = "probpose_edge_network"
+"""Metadata entry beside the contract: the sizes of the network, which not every shape tells (attention heads)."""
 
 
-def build_model(name: str, keypoints: int = 17) -> ProbPoseM | ProbPoseS:
-    """A network with fresh weights, by name."""
+def build_model(name: str, keypoints: int = 17, *, window_ratio: float = WINDOW_RATIO) -> ProbPoseM | ProbPoseS:
+    """A network with fresh weights, by name; `window_ratio` is that of the networks with two maps (``-dh``)."""
     if name not in MODELS:
         raise CheckpointError(f"A model must be one of {', '.join(MODELS)}, got {name!r}. Choose one of them.")
-    return MODELS[name](keypoints)
+    return _network(name, keypoints, window_ratio, {})
+
+
+def _network(name: str, keypoints: int, window_ratio: float, sizes: dict[str, Any]) -> ProbPoseM | ProbPoseS:
+    two_maps = name.endswith("-dh")
+    if two_maps and not window_ratio > 1:
+        raise InputError(
+            f"{name} has a map over a larger window, so its window_ratio must be above 1, got {window_ratio}. "
+            f"Usual is {WINDOW_RATIO}; for one map take {name.removesuffix('-dh')}."
+        )
+    ratio = window_ratio if two_maps else 1.0
+    if name.startswith("probpose-m"):
+        return ProbPoseM(keypoints, window_ratio=ratio, **sizes)
+    return ProbPoseS(keypoints, scalar_heads=name != "vitpose", window_ratio=ratio, **sizes)
 
 
 def checkpoint_contract(
     model: ProbPoseM | ProbPoseS, *, licence: str = "Apache-2.0", skeleton: Skeleton = COCO_17
 ) -> ModelContract:
-    """The contract of a network in full precision, before any calibration."""
+    """The contract of a network in full precision, before any calibration.
+
+    A plain ViTPose has confidences instead of presence; the usual threshold of 0.3 on them is taken.
+    """
     k = model.keypoints
+    plain = model.name == "vitpose"
     return ModelContract(
         model=model.name,
         format="safetensors",
@@ -44,11 +66,13 @@ def checkpoint_contract(
         input_wh=model.input_wh,
         heatmap_wh=model.heatmap_wh,
         padding=1.25,
-        decode_kernel="published",
+        map_kind="heatmap" if plain else "probability",
+        window_ratio=model.window_ratio,
+        decode_kernel="argmax" if plain else "published",
         temperature=model.temperature,
         presence_scale=(1.0,) * k,
         presence_bias=(0.0,) * k,
-        presence_threshold=0.5,
+        presence_threshold=0.3 if plain else 0.5,
         checkpoint_sha256="",
         licence=licence,
         versions={"torch": torch.__version__},
@@ -65,7 +89,8 @@ def save_checkpoint(path: Path, model: nn.Module, contract: ModelContract) -> No
         name: value.detach().to(device="cpu", dtype=dtype if value.is_floating_point() else value.dtype).contiguous()
         for name, value in model.state_dict().items()
     }
-    content = save(state, metadata={METADATA_KEY: contract.to_json()})
+    sizes = json.dumps(getattr(model, "sizes", {}))
+    content = save(state, metadata={METADATA_KEY: contract.to_json(), NETWORK_KEY: sizes})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(path, content)
 
@@ -85,20 +110,21 @@ def load_checkpoint(path: Path) -> tuple[ProbPoseM | ProbPoseS, ModelContract]:
         raise CheckpointError(f"A checkpoint must be an existing .safetensors file, got {path}. Check the path.")
     try:
         with safe_open(path, framework="pt") as file:
-            document = (file.metadata() or {}).get(METADATA_KEY)
+            metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"A checkpoint must be a complete .safetensors file; reading {path} failed: {error}. "
             "Train or download it again."
         ) from error
+    document = metadata.get(METADATA_KEY)
     if document is None:
         raise MetadataError(
             f"{path} has no probpose-edge metadata, so its meaning is unknown. "
             "Use a checkpoint written by `probpose-edge train`."
         )
     contract = ModelContract.from_json(document)
-    model = build_model(contract.model, len(contract.keypoint_names))
+    model = _recorded_network(path, contract, metadata.get(NETWORK_KEY, "{}"))
     expected = model.state_dict()
     missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
     misshapen = [
@@ -114,3 +140,26 @@ def load_checkpoint(path: Path) -> tuple[ProbPoseM | ProbPoseS, ModelContract]:
     model.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return model.eval(), contract.replace(checkpoint_sha256=digest)
+
+
+def _recorded_network(path: Path, contract: ModelContract, recorded: str) -> ProbPoseM | ProbPoseS:
+    """The network that a checkpoint says it holds, with fresh weights."""
+    if contract.model not in (*MODELS, "vitpose"):
+        raise CheckpointError(
+            f"A checkpoint's model must be one of {', '.join(MODELS)}, vitpose; {path} says {contract.model!r}. "
+            "Install a newer probpose-edge."
+        )
+    try:
+        sizes = json.loads(recorded)
+        model = _network(contract.model, len(contract.keypoint_names), contract.window_ratio, sizes)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} must record the sizes of a {contract.model}, got {recorded} and a window_ratio of "
+            f"{contract.window_ratio}: {error}. Save the checkpoint again."
+        ) from error
+    if model.window_ratio != contract.window_ratio:
+        raise CheckpointError(
+            f"{path} says that its {contract.model} has a window_ratio of {contract.window_ratio}, but that network has "
+            "one map. Save the checkpoint again."
+        )
+    return model

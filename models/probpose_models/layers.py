@@ -36,6 +36,11 @@ def conv_bn_relu6(
     )
 
 
+def upsample2x(x: Tensor) -> Tensor:
+    """Bilinear, half-pixel centers: one native operator in all three formats."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
     """Convolution, batch normalisation, ReLU: the cell of the heads."""
     return nn.Sequential(

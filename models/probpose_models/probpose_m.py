@@ -10,18 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probpose_models.layers import conv_bn_relu
+from probpose_models.larger_window import LargerWindowHead
+from probpose_models.layers import conv_bn_relu, upsample2x
 from probpose_models.mobilenet_v2 import MobileNetV2
 from probpose_models.outputs import PoseOutputs
 
 INPUT_WH = (192, 256)
 HEATMAP_WH = (48, 64)
 TEMPERATURE = 0.5
-
-
-def upsample2x(x: Tensor) -> Tensor:
-    """Bilinear, half-pixel centers: one native operator in all three formats."""
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class MapHead(nn.Module):
@@ -69,16 +65,20 @@ class ScalarHead(nn.Module):
 
 
 class ProbPoseM(nn.Module):
-    """(N, 3, 256, 192) normalised RGB → `PoseOutputs` with maps of 64×48 cells."""
+    """(N, 3, 256, 192) normalised RGB → `PoseOutputs` with maps of 64×48 cells.
 
-    name = "probpose-m"
+    With a `window_ratio` above 1 (probpose-m-dh) a second map over the larger window gives `PoseOutputs.logits`, and the
+    one over the input window gives `PoseOutputs.expert_logits`.
+    """
+
     input_wh = INPUT_WH
     heatmap_wh = HEATMAP_WH
     temperature = TEMPERATURE
 
-    def __init__(self, keypoints: int = 17) -> None:
+    def __init__(self, keypoints: int = 17, *, window_ratio: float = 1.0) -> None:
         super().__init__()
         self.keypoints = keypoints
+        self.window_ratio = window_ratio
         self.backbone = MobileNetV2()
         self.map_head = MapHead(self.backbone.channels, keypoints)
         self.presence_head = ScalarHead(160, keypoints)
@@ -88,16 +88,35 @@ class ProbPoseM(nn.Module):
             head.apply(_initialise)
         # Small first logits keep the sparsemax support wide, so that every cell gets a gradient at the start.
         nn.init.normal_(self.map_head.final.weight, std=0.01)
+        # Made last, so that a seed gives the other parts the weights it gives them without.
+        self.larger_map_head: LargerWindowHead | None = None
+        if window_ratio != 1:
+            feature_wh = (self.input_wh[0] // 16, self.input_wh[1] // 16)
+            self.larger_map_head = LargerWindowHead(160, keypoints, feature_wh, window_ratio)
+            self.larger_map_head.apply(_initialise)
+            nn.init.normal_(self.larger_map_head.final.weight, std=0.01)
+
+    @property
+    def name(self) -> str:
+        """Name in checkpoints and files."""
+        return "probpose-m" if self.larger_map_head is None else "probpose-m-dh"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a checkpoint records to build the same network again: nothing, there is one size."""
+        return {}
 
     def forward(self, x: Tensor) -> PoseOutputs:
         logits, features = self.map_head(*self.backbone(x))
+        larger = None if self.larger_map_head is None else self.larger_map_head(features)
         # Quality chases the maps' own accuracy, a moving target that must not steer them: detached, as in the paper.
         # Presence and visibility may shape the features of this small network.
         return PoseOutputs(
-            logits,
+            logits if larger is None else larger,
             self.presence_head(features),
             self.visibility_head(features),
             self.quality_head(features.detach()),
+            None if larger is None else logits,
         )
 
 
