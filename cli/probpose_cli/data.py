@@ -33,10 +33,12 @@ def synth(
     out_dir: Path = typer.Option(..., "--out", help="New folder for images/ and annotations.json."),
     count: int = typer.Option(64, min=1, help="Pictures."),
     seed: int = typer.Option(0, help="The same seed gives the same pictures."),
+    skeleton: str = typer.Option("coco-17", help="coco-17, mpii-16, crowdpose-14, wholebody-133 or a JSON file."),
 ) -> None:
-    """Draw people with full truth: 17 keypoints, occlusion, keypoints beyond the picture."""
+    """Draw people with full truth: keypoints of any of these skeletons, occlusion, keypoints beyond the picture."""
+    from probpose_edge.skeleton_file import read_skeleton
     from probpose_eval.synth_set import write_synth_set
 
     with progress_bar("drawing") as update:
-        write_synth_set(out_dir, count=count, seed=seed, progress=update)
+        write_synth_set(out_dir, count=count, seed=seed, skeleton=read_skeleton(skeleton), progress=update)
     out.print(f"{count} drawn pictures in {out_dir}")

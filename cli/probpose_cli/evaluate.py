@@ -60,10 +60,13 @@ def command(
 
 
 def figures(data, results, estimator, definition: str) -> dict[str, float | str]:  # type: ignore[no-untyped-def]
-    """All named metrics of one result set."""
+    """All named metrics of one result set; sigmas that the set does not name are those of the model."""
+    from probpose_edge.skeleton import Skeleton
+    from probpose_eval.coco import with_skeleton
     from probpose_eval.evaluate import evaluate, mean_oks
     from probpose_eval.presence import presence_accuracy
 
+    data = with_skeleton(data, Skeleton.of(estimator.contract))
     threshold, padding = estimator.presence_threshold, estimator.contract.padding
     own = {"presence_threshold": threshold, "padding": padding, "input_wh": estimator.contract.input_wh}
     instance = mean_oks(data, results)

@@ -13,6 +13,7 @@ import numpy as np
 
 from probpose_edge import PoseEstimator, __version__
 from probpose_edge.exceptions import InputError
+from probpose_edge.skeleton import Skeleton
 from probpose_eval.bootstrap import Resampled, resample
 from probpose_eval.coco import labelled_persons
 from probpose_eval.crop_set import domain_shares
@@ -84,8 +85,9 @@ def build_report(
     """Measure every entry and compare it with the entry whose label is `reference`.
 
     Every model sees the same crops of the true boxes, through its estimator, without flip test. Windows of the metric
-    are those of the reference (input size and padding). Latency is measured for all executed entries in one run,
-    interleaved, on crops of the plain set (or of the cropped one); a set or latency may be missing.
+    are those of the reference (input size and padding), and so are sigmas that a set does not name. Latency is measured
+    for all executed entries in one run, interleaved, on crops of the plain set (or of the cropped one); a set or
+    latency may be missing.
 
     Raises `InputError` for doubled or missing labels, `AnnotationError` for sets that do not fit the models.
     """
@@ -97,6 +99,8 @@ def build_report(
             f"{', '.join(labels) or 'none'}. Name the reference among the entries."
         )
     base = labels.index(reference)
+    skeleton = Skeleton.of(entries[base].estimator.contract)
+    plain, cropped = (data and data.with_skeleton(skeleton) for data in (plain, cropped))
     scores = {
         name: _score_set(entries, base, data, name, config, progress)
         for name, data in (("plain", plain), ("cropped", cropped))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from probpose_eval.coco import AnnotationSet, image_path, labelled_persons, read_annotations
+from probpose_edge.skeleton import Skeleton
+from probpose_eval.coco import AnnotationSet, image_path, labelled_persons, read_annotations, with_skeleton
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,6 +28,11 @@ class EvaluationSet:
     images_dir: Path
     annotations_sha256: str
     pictures_sha256: str
+
+    def with_skeleton(self, skeleton: Skeleton) -> EvaluationSet:
+        """The set with what its category leaves open taken from a skeleton; raises `AnnotationError` for other
+        keypoints."""
+        return dataclasses.replace(self, annotations=with_skeleton(self.annotations, skeleton))
 
 
 def load_evaluation_set(

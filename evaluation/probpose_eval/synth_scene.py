@@ -1,7 +1,8 @@
-"""Draw a picture of people with full truth: where all 17 keypoints are, and which can be seen."""
+"""Draw a picture of people with full truth: where all keypoints are, and which can be seen."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -9,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
+from probpose_edge.skeleton import COCO_17
 from probpose_eval.synth_backdrop import backdrop, camera_faults
 from probpose_eval.synth_body import sample_body, sample_skeleton
 from probpose_eval.synth_canvas import Canvas
 from probpose_eval.synth_figure import draw_figure
 from probpose_eval.synth_looks import sample_looks
-from probpose_eval.synth_person import OWN_PARTS, PARTS_PER_PERSON, Figure, make_figure
+from probpose_eval.synth_person import PARTS_PER_PERSON, Figure, make_figure
 from probpose_eval.synth_things import THING_ID, held, occluder, seat, shadow
 
 MAX_PERSONS = 12
@@ -30,7 +32,7 @@ _SMALLEST_PX = 24.0  # standing height
 class DrawnPerson:
     """Truth about one person.
 
-    keypoints: (17, 3) float64, COCO order: x and y in image pixels, true even beyond the border, and v. v = 2: what is
+    keypoints: (K, 3) float64: x and y in image pixels, true even beyond the border, and v. v = 2: what is
         on top at that pixel is the part of the person that the keypoint belongs to. v = 1: it is hidden by the
         person's own body, hair or loose skirt, by another person or a thing, or lies beyond the border.
     bbox_xyxy: (4,) float64, edges of the pixels where the person is on top: left, top, right, bottom.
@@ -67,6 +69,7 @@ def draw_scene(
     cut_share: float = 0.3,
     occluder_share: float = 0.35,
     yaw: float | None = None,
+    keypoint_names: Sequence[str] = COCO_17.keypoint_names,
 ) -> Scene:
     """Draw one picture of people; at least one of them is in `Scene.persons`.
 
@@ -78,19 +81,20 @@ def draw_scene(
     cut_share: share of people placed across the border of the picture.
     occluder_share: share of pictures with things in front of people; a share as large holds something.
     yaw: radians everybody turns to their own left, 0 facing the viewer; sampled per person if None.
+    keypoint_names: K names among those of COCO, MPII, CrowdPose and COCO-WholeBody (see `synth_keypoints`).
 
     Raises
     ------
-    InputError: a value outside these ranges.
+    InputError: a value outside these ranges, or a keypoint that drawn people do not have.
     """
     _check(rng, width, height, persons, cut_share, occluder_share, yaw)
     for _ in range(_ATTEMPTS):
-        scene = _draw(rng, width, height, persons, cut_share, occluder_share, yaw)
+        scene = _draw(rng, width, height, persons, cut_share, occluder_share, yaw, keypoint_names)
         if scene.persons:
             break
         cut_share = cut_share / 2
     else:
-        scene = _draw(rng, width, height, (1, 1), 0.0, 0.0, yaw)
+        scene = _draw(rng, width, height, (1, 1), 0.0, 0.0, yaw, keypoint_names)
     return scene
 
 
@@ -102,6 +106,7 @@ def _draw(
     cut_share: float,
     occluder_share: float,
     yaw: float | None,
+    keypoint_names: Sequence[str],
 ) -> Scene:
     count = int(rng.integers(persons[0], persons[1] + 1))
     light = np.array([rng.normal(0, 0.7), rng.normal(-0.6, 0.4), -1.0])
@@ -112,7 +117,7 @@ def _draw(
         ambient=float(rng.uniform(0.35, 0.75)),
         tint=np.clip(rng.normal(1.0, 0.05, 3) * rng.uniform(0.75, 1.15), 0.5, 1.3).astype(np.float32),
     )
-    figures = [_place(rng, width, height, count, cut_share, yaw) for _ in range(count)]
+    figures = [_place(rng, width, height, count, cut_share, yaw, keypoint_names) for _ in range(count)]
     figures.sort(key=lambda figure: figure.scale)  # the larger, the nearer
     for index, figure in enumerate(figures):
         if figure.skeleton.activity not in ("jump", "wild") and rng.random() < 0.8:
@@ -158,7 +163,13 @@ def _check(
 
 
 def _place(
-    rng: np.random.Generator, width: int, height: int, count: int, cut_share: float, yaw: float | None
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    count: int,
+    cut_share: float,
+    yaw: float | None,
+    keypoint_names: Sequence[str],
 ) -> Figure:
     """Sample a person and choose size and place: inside the picture, or across its border."""
     body = sample_body(rng)
@@ -186,7 +197,15 @@ def _place(
         origin = rng.uniform(0, 1, 2) * np.maximum(room, 0) - scale * low
         if rng.random() < 0.5:  # feet on the lower half, as in most photographs
             origin[1] = room[1] * rng.uniform(0.6, 1.0) - scale * low[1]
-    return make_figure(body, looks, skeleton, origin_px=origin, scale=scale, distance=float(rng.uniform(3.0, 14.0)))
+    return make_figure(
+        body,
+        looks,
+        skeleton,
+        origin_px=origin,
+        scale=scale,
+        distance=float(rng.uniform(3.0, 14.0)),
+        keypoint_names=keypoint_names,
+    )
 
 
 def _put_things_in_front(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
@@ -225,11 +244,11 @@ def _truth(canvas: Canvas, figures: list[Figure]) -> tuple[tuple[DrawnPerson, ..
         own = _owned(canvas.ids, index)
         area = cv2.countNonZero(own)
         left, top, w, h = cv2.boundingRect(own)
-        keypoints = np.concatenate([figure.keypoints_px, np.ones((17, 1))], axis=1)
+        keypoints = np.concatenate([figure.keypoints_px, np.ones((len(figure.keypoints_px), 1))], axis=1)
         for k, (x, y) in enumerate(np.floor(figure.keypoints_px + 0.5).astype(int).tolist()):
             if 0 <= x < width and 0 <= y < height:
                 part = int(canvas.ids[y, x]) - first
-                if figure.facing[k] and part in OWN_PARTS[k]:
+                if figure.facing[k] and part in figure.own_parts[k]:
                     keypoints[k, 2] = 2
         ids_of_person = slice(first, first + PARTS_PER_PERSON)
         # One keypoint in view and a patch of a few hands' size: less cannot be called a person in the picture.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
-from probpose_edge.skeleton import COCO_17
+from probpose_edge.skeleton import COCO_17, Skeleton
 from probpose_eval.synth_scene import DrawnPerson, draw_scene
 from probpose_eval.windows import inside_windows, person_windows
 
@@ -33,6 +33,7 @@ def write_synth_set(
     cut_share: float = 0.3,
     occluder_share: float = 0.35,
     image_format: str = "jpg",
+    skeleton: Skeleton = COCO_17,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw `count` pictures into `out_dir/images` and their truth into `out_dir/annotations.json`.
@@ -52,13 +53,14 @@ def write_synth_set(
     seed: a non-negative whole number.
     width, height, persons, cut_share, occluder_share: see `draw_scene`.
     image_format: "jpg" or "png".
+    skeleton: the keypoints to write, among those of `draw_scene`; the category carries all of it.
     progress: called with (done, total) pictures.
 
     Returns the path of `annotations.json`.
 
     Raises
     ------
-    InputError: an argument breaks these rules.
+    InputError: an argument breaks these rules, or drawn people lack a keypoint of the skeleton.
     OSError: the disk is full, or the folder cannot be written.
     """
     target = Path(out_dir)
@@ -79,6 +81,7 @@ def write_synth_set(
                 persons=persons,
                 cut_share=cut_share,
                 occluder_share=occluder_share,
+                keypoint_names=skeleton.keypoint_names,
             )
             name = f"{index + 1:06d}.{image_format}"
             # Encoded first and written by Python: a full disk is an OSError here, which cv2.imwrite may miss.
@@ -95,7 +98,7 @@ def write_synth_set(
             "info": {"description": "Drawn people with full truth", "seed": seed},
             "images": images,
             "annotations": annotations,
-            "categories": [_category()],
+            "categories": [_category(skeleton)],
         }
         (work / "annotations.json").write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
         if target.exists():
@@ -132,19 +135,21 @@ def _annotation(person: DrawnPerson) -> dict[str, Any]:
 
 
 def windowed_keypoints(person: DrawnPerson) -> NDArray[np.float64]:
-    """(17, 3): the keypoints of `person` with v = 3 and place (0, 0) outside the activation window of its box."""
+    """(K, 3): the keypoints of `person` with v = 3 and place (0, 0) outside the activation window of its box."""
     keypoints = person.keypoints.copy()
     inside = inside_windows(keypoints[None, :, :2], person_windows(person.bbox_xyxy[None]))[0]
     keypoints[~inside] = (0.0, 0.0, 3.0)
     return keypoints
 
 
-def _category() -> dict[str, Any]:
+def _category(skeleton: Skeleton) -> dict[str, Any]:
+    names = skeleton.keypoint_names
     return {
         "id": 1,
         "name": "person",
         "supercategory": "person",
-        "keypoints": list(COCO_17.keypoint_names),
-        "skeleton": [[a + 1, b + 1] for a, b in COCO_17.edges],
-        "sigmas": list(COCO_17.sigmas),
+        "keypoints": list(names),
+        "skeleton": [[a + 1, b + 1] for a, b in skeleton.edges],
+        "sigmas": list(skeleton.sigmas),
+        "flip_pairs": [[names[a], names[b]] for a, b in skeleton.flip_pairs],
     }

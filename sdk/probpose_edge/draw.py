@@ -24,6 +24,10 @@ _OCCLUDED_RIM: Color = (40, 40, 40)
 _OUTSIDE: Color = (52, 46, 44)
 _BORDER: Color = (150, 150, 150)
 _FAINT = 0.55
+_MANY = 40
+"""From this number of keypoints on, marks are as small as their places are precise: else a face is one blot."""
+_PLAIN_SIGMA = 0.08
+_SMALLEST_MARK = 0.18
 _SHIFT = 4
 """Fractional bits of OpenCV's drawing coordinates."""
 _FARTHEST_EXPANSION = 1.0
@@ -68,14 +72,14 @@ def draw_poses(
     canvas, origin = _canvas(to_bgr(image_bgr), poses, expand)
     if maps is not False:
         _overlay_maps(canvas, origin, poses, None if maps is True else _index(skeleton, maps))
-    colors = _side_colors(skeleton)
+    colors, sizes = _side_colors(skeleton), _mark_sizes(skeleton)
     faint = canvas.copy()
     if absent:
         for person in range(len(poses)):
-            _draw_absent(faint, poses, person, origin, edges, colors)
+            _draw_absent(faint, poses, person, origin, edges, colors, sizes)
     cv2.addWeighted(faint, _FAINT, canvas, 1 - _FAINT, 0, dst=canvas)
     for person in range(len(poses)):
-        _draw_present(canvas, poses, person, origin, edges, colors)
+        _draw_present(canvas, poses, person, origin, edges, colors, sizes)
         if boxes:
             _draw_box(canvas, poses, person, origin)
     return canvas
@@ -108,6 +112,12 @@ def _side_colors(skeleton: Skeleton | ModelContract) -> list[Color]:
     return colors
 
 
+def _mark_sizes(skeleton: Skeleton | ModelContract) -> NDArray[np.float64]:
+    """(K,) size of the mark of each keypoint, 1 for the usual one."""
+    sigmas = np.array(skeleton.sigmas)
+    return np.clip(sigmas / _PLAIN_SIGMA, _SMALLEST_MARK, 1.0) if len(sigmas) >= _MANY else np.ones(len(sigmas))
+
+
 def _thickness(poses: Poses, person: int) -> float:
     """Width of the limbs in pixels: it follows the size of the person, whose window is a quarter larger than the "
     "box."""
@@ -121,17 +131,18 @@ def _draw_present(
     origin: NDArray[np.float64],
     edges: tuple[tuple[int, int], ...],
     colors: list[Color],
+    sizes: NDArray[np.float64],
 ) -> None:
     points, present = poses.keypoints[person] + origin, poses.present[person]
     thickness = _thickness(poses, person)
     for a, b in edges:
         if present[a] and present[b]:
             color = colors[a] if colors[a] == colors[b] else MIDDLE
-            _line(canvas, points[a], points[b], color, thickness)
+            _line(canvas, points[a], points[b], color, thickness * min(sizes[a], sizes[b]))
     for index in np.flatnonzero(present):
         rim = _VISIBLE_RIM if poses.visibility[person, index] >= 0.5 else _OCCLUDED_RIM
-        _disc(canvas, points[index], 1.55 * thickness + 1.0, rim)
-        _disc(canvas, points[index], 1.15 * thickness + 0.3, colors[index])
+        _disc(canvas, points[index], (1.55 * thickness + 1.0) * sizes[index], rim)
+        _disc(canvas, points[index], (1.15 * thickness + 0.3) * sizes[index], colors[index])
 
 
 def _draw_absent(
@@ -141,16 +152,17 @@ def _draw_absent(
     origin: NDArray[np.float64],
     edges: tuple[tuple[int, int], ...],
     colors: list[Color],
+    sizes: NDArray[np.float64],
 ) -> None:
     points, present = poses.keypoints[person] + origin, poses.present[person]
     thickness = _thickness(poses, person)
     for a, b in edges:
         if present[a] != present[b]:
-            _line(canvas, points[a], points[b], colors[b if present[a] else a], thickness / 3)
-    radius = 1.7 * thickness + 0.5
-    arm = np.array([radius, radius]) * 0.7
+            _line(canvas, points[a], points[b], colors[b if present[a] else a], thickness / 3 * min(sizes[a], sizes[b]))
     for index in np.flatnonzero(~present):
         point, color = points[index], colors[index]
+        radius = (1.7 * thickness + 0.5) * sizes[index]
+        arm = np.array([radius, radius]) * 0.7
         _ring(canvas, point, radius, color, thickness / 2)
         _line(canvas, point - arm, point + arm, color, thickness / 2)
         _line(canvas, point - arm * (1, -1), point + arm * (1, -1), color, thickness / 2)

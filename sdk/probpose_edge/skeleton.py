@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from probpose_edge.exceptions import InputError
+
+if TYPE_CHECKING:
+    from probpose_edge.metadata import ModelContract
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,16 @@ class Skeleton:
                 f"A keypoint must be in one flip pair at most and never with itself, but {', '.join(doubles)} is in "
                 "several. Correct the flip pairs."
             )
+
+    @classmethod
+    def of(cls, contract: ModelContract) -> Skeleton:
+        """The skeleton that a model file carries; raises `InputError` for one that breaks the rules above."""
+        return cls(
+            keypoint_names=contract.keypoint_names,
+            edges=contract.skeleton,
+            flip_pairs=contract.flip_pairs,
+            sigmas=contract.sigmas,
+        )
 
     @property
     def flip_permutation(self) -> tuple[int, ...]:

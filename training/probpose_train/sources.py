@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import AnnotationError
 from probpose_edge.images import decode_image
+from probpose_edge.skeleton import COCO_17
 from probpose_eval.coco import AnnotationSet, ImageEntry, image_path, read_annotations
 from probpose_eval.synth import draw_scene
+from probpose_eval.synth_keypoints import spots_of
 from probpose_train.config import DataSource
 
 
@@ -95,14 +97,16 @@ class PersonSet:
 
 
 class DrawnSet:
-    """Drawn people with full truth, a new one for every sample."""
+    """Drawn people with full truth, a new one for every sample; raises `InputError` for keypoints they do not have."""
 
-    keypoint_names: tuple[str, ...] | None = None
+    def __init__(self, keypoint_names: tuple[str, ...] = COCO_17.keypoint_names) -> None:
+        spots_of(keypoint_names)
+        self.keypoint_names = keypoint_names
 
     def sample(self, rng: np.random.Generator) -> TrainPerson:
         """Draw a picture and pick one of its persons that shows at least a part of itself."""
         while True:
-            scene = draw_scene(rng, width=320, height=360, persons=(1, 2))
+            scene = draw_scene(rng, width=320, height=360, persons=(1, 2), keypoint_names=self.keypoint_names)
             people = [p for p in scene.persons if p.area > 400]
             if people:
                 person = people[int(rng.integers(len(people)))]
