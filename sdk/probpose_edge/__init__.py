@@ -1,7 +1,7 @@
 """probpose-edge: human poses that say which keypoints are in view, on phones and small computers."""
 
 from probpose_edge.coco_results import poses_to_coco
-from probpose_edge.decode import decode_maps, expected_oks_maps
+from probpose_edge.decode import decode_heatmaps, decode_maps, expected_oks_maps
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator, calibrate_presence
 from probpose_edge.exceptions import (
@@ -64,6 +64,7 @@ __all__ = [
     "calibrate_presence",
     "cells_to_image",
     "crop_windows",
+    "decode_heatmaps",
     "decode_maps",
     "draw_poses",
     "expected_oks_maps",

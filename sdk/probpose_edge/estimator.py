@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probpose_edge.boxes import check_boxes
-from probpose_edge.decode import decode_maps
 from probpose_edge.exceptions import InputError, ModelFileError
 from probpose_edge.images import to_bgr
+from probpose_edge.locate import locate_keypoints
 from probpose_edge.metadata import ModelContract
 from probpose_edge.poses import Poses, instance_scores
-from probpose_edge.probmap import sparsemax_maps
 from probpose_edge.read_contract import read_contract
 from probpose_edge.runtimes.base import RawOutputs, Runtime
 from probpose_edge.runtimes.open_runtime import open_runtime
 from probpose_edge.weights import shipped_model_for_installed_runtime
 from probpose_edge.whole_image import person_box
-from probpose_edge.window import box_to_window, cells_to_image, crop_windows
+from probpose_edge.window import box_to_window, crop_windows
 
 PERSONS_AT_ONCE = 16
 """Crops that are in memory together; more persons are taken in parts."""
@@ -33,6 +32,11 @@ class PoseEstimator:
 
     Use `PoseEstimator.open`; the constructor is for runtimes of one's own. An estimator is a context manager; it is
     not safe to call from several threads at once (open one per thread).
+
+    A plain heatmap model (``map_kind`` "heatmap" in its metadata) has no presence, visibility and quality: the peak
+    value of its heatmap, clipped to [0, 1], stands in their place and in that of the expected OKS. A model with two
+    maps (``window_ratio`` above 1) looks for keypoints in a window larger than the crop (see
+    `probpose_edge.locate.locate_keypoints`), and presence is about that window.
 
     Attributes
     ----------
@@ -90,7 +94,7 @@ class PoseEstimator:
             overlap it. None estimates the one main person in two passes: first on the whole image, then on the box
             around the keypoints found present (see `person_box`; without enough of them the first pass stays).
             Several persons need boxes.
-        return_maps: keep the probability maps in the result.
+        return_maps: keep the maps in the result (see `Poses`).
 
         Raises `InputError` for images or boxes that break these rules, naming the box.
         """
@@ -115,9 +119,10 @@ class PoseEstimator:
         Parameters
         ----------
         crops: (N, H_in, W_in, 3) uint8 RGB, one per window.
-        windows: (N, 4) ``[center_x, center_y, width, height]`` in the pixels that the keypoints shall have.
+        windows: (N, 4) ``[center_x, center_y, width, height]`` in the pixels that the keypoints shall have: what each
+            crop shows.
         boxes_xyxy: (N, 4) boxes to report; None reports the corners of the windows.
-        return_maps: keep the probability maps in the result.
+        return_maps: keep the maps in the result (see `Poses`).
 
         Raises `InputError` for other shapes.
         """
@@ -170,34 +175,44 @@ class PoseEstimator:
         contract = self.contract
         raw = self.runtime.run(crops)
         self._check_outputs(raw, len(crops))
-        maps = sparsemax_maps(raw.logits, contract.temperature)
-        points_cell, expected_oks = decode_maps(maps, contract.sigmas, contract.decode_kernel)
-        presence = calibrate_presence(raw.presence, contract.presence_scale, contract.presence_bias)
+        located = locate_keypoints(raw, windows, contract)
+        # Copies: runtimes may reuse their buffers.
+        said, visibility, quality = (
+            (located.expected_oks if values is None else values).astype(np.float32)
+            for values in (raw.presence, raw.visibility, raw.quality)
+        )
+        presence = calibrate_presence(said, contract.presence_scale, contract.presence_bias)
         return Poses(
-            keypoints=cells_to_image(points_cell, windows, contract.heatmap_wh),
+            keypoints=located.keypoints_px,
             presence=presence,
-            visibility=raw.visibility.astype(np.float32),  # a copy: runtimes may reuse their buffers
-            quality=raw.quality.astype(np.float32),
-            expected_oks=expected_oks,
+            visibility=visibility,
+            quality=quality,
+            expected_oks=located.expected_oks,
             boxes=boxes,
-            windows=windows,
-            scores=instance_scores(raw.quality, presence >= self.presence_threshold),
+            windows=located.windows,
+            scores=instance_scores(quality, presence >= self.presence_threshold),
             presence_threshold=self.presence_threshold,
             keypoint_names=contract.keypoint_names,
-            maps=maps if return_maps else None,
+            maps=located.maps if return_maps else None,
         )
 
     def _check_outputs(self, raw: RawOutputs, n: int) -> None:
         k, (width, height) = len(self.contract.keypoint_names), self.contract.heatmap_wh
-        wanted = {"logits": (n, k, height, width), "presence": (n, k), "visibility": (n, k), "quality": (n, k)}
-        for name, shape in wanted.items():
-            values = getattr(raw, name)
+        outputs, wanted = raw.named(), self.contract.output_names
+        if tuple(outputs) != wanted:
+            raise ModelFileError(
+                f"By its metadata the model must have the outputs {', '.join(wanted)}, but it gives "
+                f"{', '.join(outputs)}. Convert the checkpoint again."
+            )
+        for name, values in outputs.items():
+            is_map = name.endswith("logits")
+            shape = (n, k, height, width) if is_map else (n, k)
             if values.shape != shape:
                 raise ModelFileError(
                     f"The model's output {name!r} must have shape {shape} by its metadata, got {values.shape}. Convert "
                     "the checkpoint again."
                 )
-            if name != "logits" and not np.isfinite(values).all():
+            if not is_map and not np.isfinite(values).all():
                 raise ModelFileError(
                     f"The model's output {name!r} must be finite, but has NaN or infinite values. Run another "
                     "precision, or convert the checkpoint again."

@@ -26,13 +26,17 @@ class Poses:
     presence: (N, K) float32, calibrated probability that the keypoint lies in the activation window at all.
     visibility: (N, K) float32, probability that it is visible, not occluded.
     quality: (N, K) float32, the OKS the network expects of its own estimate.
-    expected_oks: (N, K) float32, the OKS the probability map promises at its peak (see `decode_maps`).
+    expected_oks: (N, K) float32, the OKS the probability map promises at its peak (see `decode_maps`). A plain heatmap
+        model knows none of the four: its peak value, clipped to [0, 1], is the confidence in place of each of them
+        (of presence: calibrated).
     boxes: (N, 4) float64 xyxy, image pixels, as given.
-    windows: (N, 4) float64 ``[center_x, center_y, width, height]``, image pixels: what the network saw.
+    windows: (N, 4) float64 ``[center_x, center_y, width, height]``, image pixels: the activation windows, in which
+        keypoints were looked for. They are what the network saw, or, of a model with two maps, larger than that.
     scores: (N,) float32, mean quality over the present keypoints, 0 if there are none.
     presence_threshold: a keypoint is present where its presence is at least this.
     keypoint_names: K names, or empty if unknown.
-    maps: (N, K, H, W) float32 probability maps over the windows, if they were asked for.
+    maps: (N, K, H, W) float32 probability maps over the windows, if they were asked for: of two maps the one over the
+        larger window, of a plain heatmap model the heatmaps as they came.
     """
 
     keypoints: NDArray[np.float64]

@@ -38,6 +38,13 @@ def box_to_window(boxes_xyxy: ArrayLike, input_wh: tuple[int, int], padding: flo
     return np.concatenate([center, size], axis=1)
 
 
+def scale_windows(windows: NDArray[np.floating], ratio: float) -> NDArray[np.float64]:
+    """(N, 4) windows, px, enlarged by a positive factor about their centers; float64."""
+    scaled = np.array(windows, dtype=np.float64)
+    scaled[:, 2:] *= ratio
+    return scaled
+
+
 def as_boxes(boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
     """Check boxes and return them as (N, 4) float64; an empty list is N = 0. Raises `InputError`."""
     try:

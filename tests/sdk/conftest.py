@@ -99,6 +99,7 @@ def write_onnx(tmp_path: Path, contract: ModelContract) -> Callable[..., Path]:
         batch: int | str = "N",
         input_name: str = "image",
         scale: float = 1.0,
+        names: tuple[str, ...] = ("logits", "presence", "visibility", "quality"),
     ) -> Path:
         gain = np.linspace(0.5, 1.0, K, dtype=np.float32).reshape(1, K, 1, 1) * np.float32(scale)
         constants = {
@@ -115,12 +116,14 @@ def write_onnx(tmp_path: Path, contract: ModelContract) -> Callable[..., Path]:
             helper.make_node("Sigmoid", ["mean"], ["presence"]),
             helper.make_node("Mul", ["presence", "half"], ["visibility"]),
             helper.make_node("Mul", ["presence", "quarter"], ["quality"]),
+            helper.make_node("Mul", ["logits", "half"], ["expert_logits"]),
         ]
         width, height = INPUT_WH
-        outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, K, HEATMAP_WH[1], HEATMAP_WH[0]])]
-        outputs += [
-            helper.make_tensor_value_info(scalar, TensorProto.FLOAT, [batch, K])
-            for scalar in ("presence", "visibility", "quality")
+        outputs = [
+            helper.make_tensor_value_info(
+                name, TensorProto.FLOAT, [batch, K, *(HEATMAP_WH[::-1] if name.endswith("logits") else ())]
+            )
+            for name in names
         ]
         graph = helper.make_graph(
             nodes,
@@ -142,7 +145,8 @@ def write_onnx(tmp_path: Path, contract: ModelContract) -> Callable[..., Path]:
 def _tiny_tflite(names: list[str], *, signature: bool, order: list[int]) -> bytes:
     """A flatbuffer of the same network as in `write_onnx`, without the pooling (its input is 12 x 16).
 
-    names: of the four outputs (logits, presence, visibility, quality); order: their order in the list of outputs.
+    names: of the outputs logits, presence, visibility, quality, expert_logits, or of the first ones; order: their order
+    in the list of outputs.
     """
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert")
     flatbuffers = pytest.importorskip("flatbuffers", reason="needs flatbuffers")
@@ -180,7 +184,10 @@ def _tiny_tflite(names: list[str], *, signature: bool, order: list[int]) -> byte
     floats = tensor("floats", (1, height, width, 3), float32)
     grey, nchw = tensor("grey", (1, height, width, 1), float32), tensor("nchw", (1, 1, height, width), float32)
     mean = tensor("mean", (1, K), float32)
-    logits, *scalars = (tensor(n, (1, K, height, width) if i == 0 else (1, K), float32) for i, n in enumerate(names))
+    shapes = ((1, K, height, width), (1, K), (1, K), (1, K), (1, K, height, width))
+    everything = [tensor(name, shape, float32) for name, shape in zip(names, shapes, strict=False)]
+    logits, halves = everything[0], everything[4:]
+    scalars = everything[1:4] or [tensor("presence", (1, K), float32)]
     operator(op.CAST, [image], floats, options.CastOptions, schema.CastOptionsT())
     axis3 = tensor("axis3", (1,), int32, np.array([3], dtype=np.int32))
     operator(op.MEAN, [floats, axis3], grey, options.ReducerOptions, keep)
@@ -191,10 +198,10 @@ def _tiny_tflite(names: list[str], *, signature: bool, order: list[int]) -> byte
     axes23 = tensor("axes23", (2,), int32, np.array([2, 3], dtype=np.int32))
     operator(op.MEAN, [logits, axes23], mean, options.ReducerOptions, drop)
     operator(op.LOGISTIC, [mean], scalars[0])
-    for output, factor in zip(scalars[1:], (0.5, 0.25), strict=True):
-        value = tensor(f"factor{factor}", (1,), float32, np.array([factor], dtype=np.float32))
-        operator(op.MUL, [scalars[0], value], output, options.MulOptions, schema.MulOptionsT())
-    everything = [logits, *scalars]
+    scaled = [(scalars[0], output, factor) for output, factor in zip(scalars[1:], (0.5, 0.25), strict=False)]
+    for source, output, factor in (*scaled, *((logits, output, 0.5) for output in halves)):
+        value = tensor(f"factor{output}", (1,), float32, np.array([factor], dtype=np.float32))
+        operator(op.MUL, [source, value], output, options.MulOptions, schema.MulOptionsT())
     graph.inputs, graph.outputs = [image], [everything[i] for i in order]
     if signature:
         definition = schema.SignatureDefT()
@@ -207,7 +214,7 @@ def _tiny_tflite(names: list[str], *, signature: bool, order: list[int]) -> byte
             entry.name, entry.tensorIndex = name, index
             target.append(entry)
         model.signatureDefs = [definition]
-        for item, name in zip((graph.tensors[i] for i in everything), "abcd", strict=True):
+        for item, name in zip((graph.tensors[i] for i in everything), "abcde", strict=False):
             item.name = f"hidden_{name}"
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")

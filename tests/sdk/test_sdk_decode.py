@@ -143,5 +143,7 @@ def test_no_persons() -> None:
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(InputError, match=r"K = 17 sigmas and at least 2 x 2 cells, got \(1, 5, 64, 48\)"):
         decode_maps(np.zeros((1, 5, 64, 48), np.float32), COCO_17.sigmas)
-    with pytest.raises(InputError, match="kernel must be \"published\", got 'other'"):
+    with pytest.raises(InputError, match="kernel must be one of published, oks, argmax, got 'other'"):
         decode_maps(np.zeros((1, 17, 64, 48), np.float32), COCO_17.sigmas, "other")
+    with pytest.raises(InputError, match="padding must be positive, got 0"):
+        decode_maps(np.zeros((1, 17, 64, 48), np.float32), COCO_17.sigmas, padding=0)

@@ -37,6 +37,7 @@ PUBLIC = {
     "calibrate_presence",
     "cells_to_image",
     "crop_windows",
+    "decode_heatmaps",
     "decode_maps",
     "draw_poses",
     "expected_oks_maps",

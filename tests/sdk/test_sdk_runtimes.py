@@ -191,7 +191,7 @@ class TestLiteRT:
         self, write_tflite: Callable[..., Path], order: tuple[int, ...], signature: bool
     ) -> None:
         path = write_tflite(names=("a", "b", "c", "d"), order=order, signature=signature)
-        with pytest.raises(ModelFileError, match=r"has the float32 outputs logits \(1, K, H, W\), and presence"):
+        with pytest.raises(ModelFileError, match=r"has the float outputs logits, presence, visibility and quality"):
             open_runtime(path)
 
     def test_it_says_what_it_is(self, write_tflite: Callable[..., Path]) -> None:
@@ -310,7 +310,7 @@ class TestCoreML:
         fake = FakeCoreML()
         fake.inputs = ["pixels"]
         monkeypatch.setitem(sys.modules, "coremltools", fake)  # type: ignore[arg-type]
-        with pytest.raises(ModelFileError, match="has one image input 'image' and the outputs logits"):
+        with pytest.raises(ModelFileError, match="has one image input 'image' and the float outputs logits"):
             open_runtime(package)
 
     def test_missing_extra(self, package: Path, monkeypatch: pytest.MonkeyPatch, hide: Callable[..., None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,8 +11,14 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
 
-OUTPUT_NAMES = ("logits", "presence", "visibility", "quality")
-"""Names of the outputs of every deployable file, in their documented order."""
+OUTPUT_NAMES = ("logits", "presence", "visibility", "quality", "expert_logits")
+"""Names of the outputs of deployable files, in their documented order."""
+OUTPUT_SETS = (OUTPUT_NAMES, OUTPUT_NAMES[:4], OUTPUT_NAMES[:1])
+"""What a file has: two maps and the scalars, one map and the scalars, or a plain heatmap."""
+EXPECTED_OUTPUTS = (
+    "the float outputs logits, presence, visibility and quality, may have expert_logits besides, or has logits alone"
+)
+"""`OUTPUT_SETS` in words, for errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +27,22 @@ class RawOutputs:
 
     Attributes
     ----------
-    logits: (N, K, H, W) float32, before temperature and sparsemax.
-    presence, visibility, quality: (N, K) float32 probabilities in [0, 1], not yet calibrated.
+    logits: (N, K, H, W) float32, before temperature and sparsemax; the values of a plain heatmap.
+    presence, visibility, quality: (N, K) float32 probabilities in [0, 1], not yet calibrated; None from a plain heatmap
+        network.
+    expert_logits: (N, K, H, W) float32 logits of the second map, over the input window, from a network with two maps
+        (then `logits` is over the larger activation window); else None.
     """
 
     logits: NDArray[np.float32]
-    presence: NDArray[np.float32]
-    visibility: NDArray[np.float32]
-    quality: NDArray[np.float32]
+    presence: NDArray[np.float32] | None = None
+    visibility: NDArray[np.float32] | None = None
+    quality: NDArray[np.float32] | None = None
+    expert_logits: NDArray[np.float32] | None = None
+
+    def named(self) -> dict[str, NDArray[np.float32]]:
+        """The outputs there are, by name, in their documented order."""
+        return {name: values for name in OUTPUT_NAMES if (values := getattr(self, name)) is not None}
 
 
 class Runtime(Protocol):
@@ -67,6 +81,12 @@ def check_crops(crops: NDArray[np.uint8], input_wh: tuple[int, int]) -> NDArray[
     return np.ascontiguousarray(crops)
 
 
+def outputs_of(names: Collection[str]) -> tuple[str, ...] | None:
+    """Which of `OUTPUT_SETS` a file with outputs of these names has; None if it has only part of one."""
+    known = set(OUTPUT_NAMES) & set(names)
+    return next((wanted for wanted in OUTPUT_SETS if set(wanted) == known), None)
+
+
 def closed_error() -> InputError:
     """The error of a runtime that is used after `close`."""
     return InputError("This model was closed. Open it again with PoseEstimator.open.")
@@ -79,8 +99,9 @@ def run_in_parts(crops: NDArray[np.uint8], largest: int, run: Callable[[NDArray[
     """
     if len(crops) == 0:
         one = run(np.zeros((1, *crops.shape[1:]), dtype=np.uint8))
-        return RawOutputs(**{name: getattr(one, name)[:0] for name in OUTPUT_NAMES})
+        return RawOutputs(**{name: values[:0] for name, values in one.named().items()})
     parts = [run(crops[start : start + largest]) for start in range(0, len(crops), largest)]
     if len(parts) == 1:
         return parts[0]
-    return RawOutputs(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in OUTPUT_NAMES})
+    columns = {name: [part.named()[name] for part in parts] for name in parts[0].named()}
+    return RawOutputs(**{name: np.concatenate(values) for name, values in columns.items()})

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import ModelFileError, RuntimeUnavailableError
 from probpose_edge.extras import import_extra
-from probpose_edge.runtimes.base import OUTPUT_NAMES, RawOutputs, check_crops, closed_error, run_in_parts
+from probpose_edge.runtimes.base import (
+    EXPECTED_OUTPUTS,
+    RawOutputs,
+    check_crops,
+    closed_error,
+    outputs_of,
+    run_in_parts,
+)
 
 
 class CoreMLRuntime:
@@ -41,12 +48,14 @@ class CoreMLRuntime:
                 f"CoreML cannot load {path}: {reason}. Copy the package again, or convert the checkpoint again."
             ) from error
         inputs = {feature.name: feature.type for feature in description.input}
-        outputs = {feature.name for feature in description.output}
-        if list(inputs) != ["image"] or not inputs["image"].HasField("imageType") or not set(OUTPUT_NAMES) <= outputs:
+        found = {feature.name for feature in description.output}
+        outputs = outputs_of(found)
+        if list(inputs) != ["image"] or not inputs["image"].HasField("imageType") or outputs is None:
             raise ModelFileError(
-                f"A probpose-edge .mlpackage has one image input 'image' and the outputs {', '.join(OUTPUT_NAMES)}; "
-                f"{path} has {sorted(inputs)} and {sorted(outputs)}. Use a package written by `probpose-edge convert`."
+                f"A probpose-edge .mlpackage has one image input 'image' and {EXPECTED_OUTPUTS}; {path} has "
+                f"{sorted(inputs)} and {sorted(found)}. Use a package written by `probpose-edge convert`."
             )
+        self._outputs: tuple[str, ...] = outputs
         image = inputs["image"].imageType
         self._input_wh: tuple[int, int] = (int(image.width), int(image.height))
         self._model: Any = model
@@ -60,7 +69,7 @@ class CoreMLRuntime:
 
     def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
         outputs = self._model.predict({"image": self._image_module.fromarray(crops[0])})
-        return RawOutputs(**{name: np.asarray(outputs[name], dtype=np.float32) for name in OUTPUT_NAMES})
+        return RawOutputs(**{name: np.asarray(outputs[name], dtype=np.float32) for name in self._outputs})
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import MissingExtraError, ModelFileError, RuntimeUnavailableError
 from probpose_edge.extras import import_extra
-from probpose_edge.runtimes.base import OUTPUT_NAMES, RawOutputs, check_crops, closed_error, run_in_parts
+from probpose_edge.runtimes.base import (
+    EXPECTED_OUTPUTS,
+    OUTPUT_SETS,
+    RawOutputs,
+    check_crops,
+    closed_error,
+    outputs_of,
+    run_in_parts,
+)
 
 
 class LiteRTRuntime:
@@ -90,27 +98,26 @@ def _find_input(path: str | os.PathLike[str], interpreter: Any) -> tuple[int, tu
 
 
 def _find_outputs(path: str | os.PathLike[str], interpreter: Any) -> dict[str, int]:
-    """Tensor indices of the four outputs: by their signature or tensor names, else by the documented order.
+    """Tensor indices of the outputs: by their signature or tensor names, else by the documented order.
 
     A converter may name a signature's outputs output_0, output_1, …; then their numbers are the documented order. In a
     file without a signature it is the order of the list. Other names in a signature are refused: which of the three
-    scalars is which could only be guessed.
+    scalars is which could only be guessed. So is a single nameless output: many other models have one.
     """
     details = {detail["name"]: detail for detail in interpreter.get_output_details()}
     order = list(details)
     if interpreter.get_signature_list():
         details = interpreter.get_signature_runner().get_output_details()
-        order = [f"output_{number}" for number in range(len(OUTPUT_NAMES))]
-    if not set(OUTPUT_NAMES) <= set(details) and len(details) == len(OUTPUT_NAMES) and set(order) == set(details):
-        details = {name: details[old] for name, old in zip(OUTPUT_NAMES, order, strict=True)}
-    ranks = [
-        len(details[name]["shape"]) if name in details and details[name]["dtype"] == np.float32 else 0
-        for name in OUTPUT_NAMES
-    ]
-    if ranks != [4, 2, 2, 2]:
+        order = [f"output_{number}" for number in range(len(details))]
+    outputs = outputs_of(details)
+    if outputs is None and set(order) == set(details):
+        outputs = next((names for names in OUTPUT_SETS if 1 < len(names) == len(order)), None)
+        details = details if outputs is None else {name: details[old] for name, old in zip(outputs, order, strict=True)}
+    ranks = {name: len(details[name]["shape"]) if details[name]["dtype"] == np.float32 else 0 for name in outputs or ()}
+    if not ranks or any(rank != (4 if name.endswith("logits") else 2) for name, rank in ranks.items()):
         found = {name: (detail["dtype"].__name__, detail["shape"].tolist()) for name, detail in details.items()}
         raise ModelFileError(
-            f"A probpose-edge .tflite file has the float32 outputs logits (1, K, H, W), and presence, visibility and "
-            f"quality (1, K); {path} has {found}. Use a file written by `probpose-edge convert`."
+            f"A probpose-edge .tflite file has {EXPECTED_OUTPUTS}, maps of shape (1, K, H, W) and scalars (1, K); "
+            f"{path} has {found}. Use a file written by `probpose-edge convert`."
         )
-    return {name: int(details[name]["index"]) for name in OUTPUT_NAMES}
+    return {name: int(details[name]["index"]) for name in ranks}

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError, ModelFileError
 from probpose_edge.extras import import_extra
-from probpose_edge.runtimes.base import OUTPUT_NAMES, RawOutputs, check_crops, closed_error, run_in_parts
+from probpose_edge.runtimes.base import (
+    EXPECTED_OUTPUTS,
+    RawOutputs,
+    check_crops,
+    closed_error,
+    outputs_of,
+    run_in_parts,
+)
 
 LARGEST_BATCH = 16
 """Crops in one inference at most: more take memory and no longer save time."""
@@ -59,7 +66,7 @@ class OnnxRuntime:
                 f"onnxruntime {ort.__version__} cannot load {path}: {reason}. Copy the file again, convert the "
                 "checkpoint again, or update onnxruntime."
             ) from error
-        self._batch, self._input_wh = _check_interface(path, session)
+        self._batch, self._input_wh, self._outputs = _check_interface(path, session)
         self._session: Any = session
         self.name = f"onnxruntime {ort.__version__} ({', '.join(session.get_providers())})"
 
@@ -70,26 +77,26 @@ class OnnxRuntime:
         return run_in_parts(check_crops(crops, self._input_wh), self._batch, self._run)
 
     def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
-        outputs = self._session.run(list(OUTPUT_NAMES), {"image": crops})
-        return RawOutputs(**dict(zip(OUTPUT_NAMES, outputs, strict=True)))
+        values = self._session.run(list(self._outputs), {"image": crops})
+        return RawOutputs(**dict(zip(self._outputs, values, strict=True)))
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""
         self._session = None
 
 
-def _check_interface(path: str | os.PathLike[str], session: Any) -> tuple[int, tuple[int, int]]:
-    """Largest batch, and input size in pixels, width first; raises `ModelFileError` for another interface."""
+def _check_interface(path: str | os.PathLike[str], session: Any) -> tuple[int, tuple[int, int], tuple[str, ...]]:
+    """Largest batch, input size in pixels, width first, and outputs; raises `ModelFileError` for another interface."""
     inputs = [(node.name, node.type, node.shape) for node in session.get_inputs()]
-    outputs = {node.name: node.type for node in session.get_outputs()}
+    found = {node.name: node.type for node in session.get_outputs()}
+    outputs = outputs_of(found)
     fits = len(inputs) == 1 and inputs[0][:2] == ("image", "tensor(uint8)") and len(inputs[0][2]) == 4
     fits = fits and all(isinstance(size, int) for size in inputs[0][2][1:]) and inputs[0][2][3] == 3
     fits = fits and (inputs[0][2][0] == 1 or not isinstance(inputs[0][2][0], int))
-    if not fits or any(outputs.get(name) != "tensor(float)" for name in OUTPUT_NAMES):
+    if not fits or outputs is None or any(found[name] != "tensor(float)" for name in outputs):
         raise ModelFileError(
-            f"A probpose-edge .onnx file has one uint8 input 'image' (1 or N, H, W, 3) and the float outputs "
-            f"{', '.join(OUTPUT_NAMES)}; {path} has {inputs} and {outputs}. Use a file written by "
-            "`probpose-edge convert`."
+            f"A probpose-edge .onnx file has one uint8 input 'image' (1 or N, H, W, 3) and {EXPECTED_OUTPUTS}; {path} "
+            f"has {inputs} and {found}. Use a file written by `probpose-edge convert`."
         )
     batch, height, width, _ = inputs[0][2]
-    return (1 if batch == 1 else LARGEST_BATCH), (width, height)
+    return (1 if batch == 1 else LARGEST_BATCH), (width, height), outputs
