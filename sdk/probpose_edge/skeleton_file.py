@@ -57,7 +57,7 @@ def skeleton_from_document(document: object, *, source: str = "the skeleton") ->
     names = document["keypoints"]
     if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
         raise InputError(
-            f"The keypoints of a skeleton must be a list of names, but {source} has {names!r}. Correct it."
+            f"The keypoints of a skeleton must be a list of names, but {source} has {names!r}. Correct them."
         )
     known = known_skeleton(tuple(names))
     sigmas = document.get("sigmas", list(known.sigmas) if known is not None else None)
