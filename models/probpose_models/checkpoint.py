@@ -159,7 +159,7 @@ def _recorded_network(path: Path, contract: ModelContract, recorded: str) -> Pro
         ) from error
     if model.window_ratio != contract.window_ratio:
         raise CheckpointError(
-            f"{path} says that its {contract.model} has a window_ratio of {contract.window_ratio}, but that network has "
-            "one map. Save the checkpoint again."
+            f"{path} says that its {contract.model} has a window_ratio of {contract.window_ratio}, but that network "
+            "has one map. Save the checkpoint again."
         )
     return model

@@ -67,8 +67,8 @@ class ScalarHead(nn.Module):
 class ProbPoseM(nn.Module):
     """(N, 3, 256, 192) normalised RGB → `PoseOutputs` with maps of 64×48 cells.
 
-    With a `window_ratio` above 1 (probpose-m-dh) a second map over the larger window gives `PoseOutputs.logits`, and the
-    one over the input window gives `PoseOutputs.expert_logits`.
+    With a `window_ratio` above 1 (probpose-m-dh) a second map over the larger window gives `PoseOutputs.logits`, and
+    the one over the input window gives `PoseOutputs.expert_logits`.
     """
 
     input_wh = INPUT_WH

@@ -78,7 +78,9 @@ class VisionTransformer(nn.Module):
     def __init__(self, width: int = 384, depth: int = 12, heads: int = 12, *, drop_path: float = 0.0) -> None:
         super().__init__()
         if heads < 1 or width % heads:
-            raise InputError(f"Attention heads must divide the channels evenly, got {heads} heads for {width} channels.")
+            raise InputError(
+                f"Attention heads must divide the channels evenly, got {heads} heads for {width} channels."
+            )
         self.patch_embed = nn.Conv2d(3, width, 16, stride=16, padding=2)
         self.pos_embed = nn.Parameter(torch.zeros(1, 192, width))
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(depth)])
@@ -90,8 +92,9 @@ class VisionTransformer(nn.Module):
         """Set the rate of the last block, in [0, 1); those before it follow. Raises `InputError`."""
         if not 0 <= rate < 1:
             raise InputError(f"drop_path is a probability in [0, 1), got {rate}. The published value is 0.1.")
-        for index, block in enumerate(self.blocks):
-            block.drop_path.rate = rate * index / max(1, len(self.blocks) - 1)
+        layers = [module for module in self.modules() if isinstance(module, DropPath)]
+        for index, layer in enumerate(layers):
+            layer.rate = rate * index / max(1, len(layers) - 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x)
