@@ -5,22 +5,38 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from probpose_cli.console import err, out, progress_bar
 from probpose_edge.exceptions import InputError
 from probpose_edge.extras import import_extra
+from probpose_edge.metadata import ModelContract
+from probpose_edge.skeleton_file import read_skeleton
 
-FORMATS = ("onnx", "tflite", "coreml")
+if TYPE_CHECKING:
+    from probpose_convert.export_result import ExportResult
+
+CHECKPOINT = "safetensors"
+FORMATS = ("onnx", "tflite", "coreml", CHECKPOINT)
 PRECISIONS = ("fp32", "fp16", "int8", "int8-static", "int8-dynamic", "int8-weights")
 
 
 def command(
-    checkpoint: Path = typer.Argument(..., help="A .safetensors checkpoint of this project."),
-    formats: str = typer.Option("onnx,tflite,coreml", "--format", help="Comma-separated: onnx, tflite, coreml."),
+    checkpoint: Path = typer.Argument(..., help="A .safetensors checkpoint, or a published ProbPose or ViTPose .pth."),
+    formats: str = typer.Option(
+        "onnx,tflite,coreml",
+        "--format",
+        help="Comma-separated: onnx, tflite, coreml, safetensors (the checkpoint itself, in full precision).",
+    ),
     precisions: str = typer.Option(
         "int8", "--precision", help="Comma-separated: fp32, fp16, int8, or a named recipe such as int8-static."
+    ),
+    skeleton: str = typer.Option(
+        "",
+        "--skeleton",
+        help="Keypoints of a .pth that does not describe them: coco-17, another preset, or a JSON file.",
     ),
     out_dir: Path = typer.Option(Path("converted"), "--out", help="Folder for the files."),
     calib: str = typer.Option(
@@ -33,26 +49,65 @@ def command(
     wanted_formats = _choices(formats, FORMATS, "--format")
     wanted_precisions = _choices(precisions, PRECISIONS, "--precision")
     import_extra("Converting", "torch", "convert")
-    jobs = [(form, precision) for form in wanted_formats for precision in wanted_precisions]
-    from probpose_convert.calibration_crops import read_calibration_crops
-    from probpose_convert.convert_all import convert_all
-
-    with progress_bar("reading calibration crops") as update:
-        calibration, parity = read_calibration_crops(calib, calib_crops, progress=update)
-    if not calib and any(precision.startswith("int8") for precision in wanted_precisions):
-        err.print("No --calib given: ranges come from drawn people. Photographs of your own give better INT8 files.")
-    with progress_bar("converting") as update:
-        results = convert_all(
-            checkpoint, jobs, out_dir, calibration_crops=calibration, parity_crops=parity, progress=update
-        )
+    jobs = [(form, precision) for form in wanted_formats if form != CHECKPOINT for precision in wanted_precisions]
+    model, contract = _open(checkpoint, skeleton)
+    saved = [_save(model, contract, out_dir)] if CHECKPOINT in wanted_formats else []
+    results = _export(model, contract, jobs, out_dir, calib, calib_crops) if jobs else []
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(r) | {"path": str(r.path)} for r in results], indent=2))
+        files = [{"path": str(path), "size_bytes": path.stat().st_size, "recipe": "fp32"} for path in saved]
+        typer.echo(json.dumps(files + [dataclasses.asdict(r) | {"path": str(r.path)} for r in results], indent=2))
         return
+    for path in saved:
+        out.print(f"{path}  {path.stat().st_size / 1e6:.1f} MB  fp32")
     for r in results:
         out.print(
             f"{r.path}  {r.size_bytes / 1e6:.1f} MB  {r.recipe}  map overlap {r.parity.map_overlap:.4f}, "
             f"keypoint shift {r.parity.keypoint_shift_cell:.3f} cells, presence within {r.parity.presence_max_abs:.3f} "
             f"({r.parity.crops} crops, {r.provenance} on {r.runtime})"
+        )
+
+
+def _open(checkpoint: Path, skeleton: str) -> tuple[Any, ModelContract]:
+    """Network and contract; says what of a published checkpoint was left out."""
+    from probpose_models.checkpoint import load_checkpoint
+    from probpose_models.open_checkpoint import RELEASE_SUFFIXES
+    from probpose_models.release import load_release
+
+    if checkpoint.suffix not in RELEASE_SUFFIXES:
+        if skeleton:
+            raise InputError(
+                f"--skeleton describes the keypoints of a .pth; {checkpoint} carries its own. Leave it out."
+            )
+        return load_checkpoint(checkpoint)
+    model, contract, dropped = load_release(checkpoint, skeleton=read_skeleton(skeleton) if skeleton else None)
+    if dropped:
+        err.print(f"Left out the error head of {checkpoint} ({len(dropped)} parameters): no result depends on it.")
+    if contract.map_kind == "heatmap":
+        err.print(f"{checkpoint} has no presence head: it becomes a heatmap model whose peaks are confidences.")
+    return model, contract
+
+
+def _save(model: Any, contract: ModelContract, out_dir: Path) -> Path:
+    from probpose_models.checkpoint import save_checkpoint
+
+    path = out_dir / f"{contract.model}.safetensors"
+    save_checkpoint(path, model, contract.replace(precision="fp32"))
+    return path
+
+
+def _export(
+    model: Any, contract: ModelContract, jobs: list[tuple[str, str]], out_dir: Path, calib: str, calib_crops: int
+) -> list[ExportResult]:
+    from probpose_convert.calibration_crops import read_calibration_crops
+    from probpose_convert.convert_all import convert_network
+
+    with progress_bar("reading calibration crops") as update:
+        calibration, parity = read_calibration_crops(calib, calib_crops, progress=update)
+    if not calib and any(precision.startswith("int8") for _, precision in jobs):
+        err.print("No --calib given: ranges come from drawn people. Photographs of your own give better INT8 files.")
+    with progress_bar("converting") as update:
+        return convert_network(
+            model, contract, jobs, out_dir, calibration_crops=calibration, parity_crops=parity, progress=update
         )
 
 

@@ -15,7 +15,7 @@ from probpose_edge.read_contract import read_contract
 
 
 def command(
-    model: Path = typer.Argument(..., help="A .onnx, .tflite, .mlpackage or .safetensors file."),
+    model: Path = typer.Argument(..., help="A .onnx, .tflite, .mlpackage or .safetensors file, or a published .pth."),
     as_json: bool = typer.Option(False, "--json", help="Print the whole contract as JSON."),
 ) -> None:
     """Print the metadata of a model file."""
@@ -44,9 +44,9 @@ def command(
 
 def contract_of(model: Path) -> ModelContract:
     """Contract of a deployable file or a checkpoint."""
-    if model.suffix == ".safetensors":
+    if model.suffix in (".safetensors", ".pth", ".pt"):
         import_extra("Reading checkpoints", "torch", "train")
-        from probpose_models.checkpoint import load_checkpoint
+        from probpose_models.open_checkpoint import open_checkpoint
 
-        return load_checkpoint(model)[1]
+        return open_checkpoint(model)[1]
     return read_contract(model)

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from probpose_convert.coreml_export import export_coreml
 from probpose_convert.export_config import ExportConfig
 from probpose_convert.export_result import ExportResult
 from probpose_convert.onnx_export import export_onnx
 from probpose_convert.tflite_export import export_tflite
-from probpose_models.checkpoint import load_checkpoint
+from probpose_edge.metadata import ModelContract
+from probpose_models.open_checkpoint import open_checkpoint
 
 EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite, "coreml": export_coreml}
 SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
@@ -28,11 +30,33 @@ def convert_all(
     parity_crops: NDArray[np.uint8],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[ExportResult]:
+    """`convert_network` of a checkpoint; raises what `open_checkpoint` raises as well."""
+    model, contract = open_checkpoint(checkpoint)
+    return convert_network(
+        model,
+        contract,
+        jobs,
+        out_dir,
+        calibration_crops=calibration_crops,
+        parity_crops=parity_crops,
+        progress=progress,
+    )
+
+
+def convert_network(
+    model: nn.Module,
+    contract: ModelContract,
+    jobs: Sequence[tuple[str, str]],
+    out_dir: Path,
+    *,
+    calibration_crops: NDArray[np.uint8],
+    parity_crops: NDArray[np.uint8],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[ExportResult]:
     """One file per job (format, precision or int8 recipe), named ``<model>-<precision>.<suffix>`` in `out_dir`.
 
-    Raises what `load_checkpoint` and the exporters raise; files finished before stay.
+    Raises what the exporters raise; files finished before stay.
     """
-    model, contract = load_checkpoint(checkpoint)
     out_dir.mkdir(parents=True, exist_ok=True)
     results: list[ExportResult] = []
     for done, (form, wanted) in enumerate(jobs):

@@ -25,11 +25,19 @@ NETWORK_KEY = "probpose_edge_network"
 """Metadata entry beside the contract: the sizes of the network, which not every shape tells (attention heads)."""
 
 
-def build_model(name: str, keypoints: int = 17, *, window_ratio: float = WINDOW_RATIO) -> ProbPoseM | ProbPoseS:
-    """A network with fresh weights, by name; `window_ratio` is that of the networks with two maps (``-dh``)."""
-    if name not in MODELS:
+def build_model(
+    name: str, keypoints: int = 17, *, window_ratio: float = WINDOW_RATIO, **sizes: Any
+) -> ProbPoseM | ProbPoseS:
+    """A network with fresh weights, by name.
+
+    `window_ratio` is that of the networks with two maps (``-dh``); those with one have none. `sizes` are the keywords
+    of `ProbPoseS` for other sizes than the published one.
+
+    Raises `CheckpointError` for an unknown name, `InputError` for sizes or a ratio that cannot be.
+    """
+    if name not in (*MODELS, "vitpose"):
         raise CheckpointError(f"A model must be one of {', '.join(MODELS)}, got {name!r}. Choose one of them.")
-    return _network(name, keypoints, window_ratio, {})
+    return _network(name, keypoints, window_ratio, sizes)
 
 
 def _network(name: str, keypoints: int, window_ratio: float, sizes: dict[str, Any]) -> ProbPoseM | ProbPoseS:
@@ -50,10 +58,10 @@ def checkpoint_contract(
 ) -> ModelContract:
     """The contract of a network in full precision, before any calibration.
 
-    A plain ViTPose has confidences instead of presence; the usual threshold of 0.3 on them is taken.
+    A plain heatmap network has confidences instead of presence; the usual threshold of 0.3 on them is taken.
     """
     k = model.keypoints
-    plain = model.name == "vitpose"
+    plain = model.presence_head is None
     return ModelContract(
         model=model.name,
         format="safetensors",

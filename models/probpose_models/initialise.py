@@ -9,7 +9,7 @@ from torch import nn
 
 from probpose_edge.exceptions import CheckpointError
 from probpose_edge.metadata import ModelContract
-from probpose_models.checkpoint import build_model, checkpoint_contract
+from probpose_models.checkpoint import MODELS, build_model, checkpoint_contract
 from probpose_models.larger_window import WINDOW_RATIO
 from probpose_models.open_checkpoint import open_checkpoint
 from probpose_models.probpose_m import ProbPoseM
@@ -36,12 +36,12 @@ def load_initial(path: Path, name: str, *, window_ratio: float = WINDOW_RATIO) -
     source, contract = open_checkpoint(path)
     if source.name == name:
         return Initial(source, contract, ())
-    model = build_model(name, source.keypoints, window_ratio=window_ratio)
-    if type(source) is not type(model) or source.sizes != model.sizes:
+    if name in MODELS and name.startswith("probpose-m") != isinstance(source, ProbPoseM):
         raise CheckpointError(
-            f"{path} holds a {source.name} {source.sizes or ''}, which shares no weights with {name} "
-            f"{model.sizes or ''}. Start from a checkpoint of the same network, with one map or two.".replace(" ,", ",")
+            f"{path} holds a {source.name}, which shares no weights with a {name}. Start from a checkpoint of the same "
+            "network, with one map or two."
         )
+    model = build_model(name, source.keypoints, window_ratio=window_ratio, **source.sizes)
     fresh = copy_shared(source, model)
     plan = checkpoint_contract(model, licence=contract.licence)
     contract = contract.replace(
