@@ -6,17 +6,20 @@ LiteRT and CoreML all run natively, in int8 as well.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from probpose_edge.exceptions import InputError
 from probpose_models.larger_window import LargerWindowHead
 from probpose_models.layers import conv_bn_relu, upsample2x
 from probpose_models.mobilenet_v2 import MobileNetV2
 from probpose_models.outputs import PoseOutputs
 
 INPUT_WH = (192, 256)
-HEATMAP_WH = (48, 64)
+SMALL_INPUT_WH = (96, 128)
 TEMPERATURE = 0.5
 
 
@@ -46,14 +49,14 @@ class MapHead(nn.Module):
 
 
 class ScalarHead(nn.Module):
-    """(N, C, 16, 12) features → (N, K) logits of one probability per keypoint."""
+    """(N, C, 16, 12) features, or (N, C, 8, 6) if `small` → (N, K) logits of one probability per keypoint."""
 
-    def __init__(self, in_channels: int, keypoints: int, hidden: int = 64) -> None:
+    def __init__(self, in_channels: int, keypoints: int, *, hidden: int = 64, small: bool = False) -> None:
         super().__init__()
         # ReLU before the pools: max pooling and ReLU commute, and quantizers fuse convolution + ReLU.
         self.layers = nn.Sequential(
             conv_bn_relu(in_channels, hidden, 3),
-            nn.MaxPool2d(2),
+            nn.Identity() if small else nn.MaxPool2d(2),
             conv_bn_relu(hidden, hidden, 3),
             nn.MaxPool2d(2),
             conv_bn_relu(hidden, hidden, 3),
@@ -68,24 +71,47 @@ class ProbPoseM(nn.Module):
     """(N, 3, 256, 192) normalised RGB → `PoseOutputs` with maps of 64×48 cells.
 
     With a `window_ratio` above 1 (probpose-m-dh) a second map over the larger window gives `PoseOutputs.logits`, and
-    the one over the input window gives `PoseOutputs.expert_logits`.
+    the one over the input window gives `PoseOutputs.expert_logits`. With `input_wh` (96, 128) crops and maps have half
+    the side, and the weights the same shapes. Without `scalar_heads` this is a plain heatmap network.
+
+    Raises `InputError` for another size, or two maps without scalar heads.
     """
 
-    input_wh = INPUT_WH
-    heatmap_wh = HEATMAP_WH
-    temperature = TEMPERATURE
-
-    def __init__(self, keypoints: int = 17, *, window_ratio: float = 1.0) -> None:
+    def __init__(
+        self,
+        keypoints: int = 17,
+        *,
+        window_ratio: float = 1.0,
+        input_wh: tuple[int, int] = INPUT_WH,
+        scalar_heads: bool = True,
+    ) -> None:
         super().__init__()
+        self.input_wh = (input_wh[0], input_wh[1])
+        if self.input_wh not in (INPUT_WH, SMALL_INPUT_WH):
+            raise InputError(
+                f"probpose-m sees crops of {INPUT_WH} or {SMALL_INPUT_WH} pixels, got {self.input_wh}. Choose one."
+            )
+        if window_ratio != 1 and not scalar_heads:
+            raise InputError(
+                "A plain heatmap network has one map, so its window_ratio must be 1. Keep the scalar heads."
+            )
+        self.heatmap_wh = (input_wh[0] // 4, input_wh[1] // 4)
+        self.temperature = TEMPERATURE if scalar_heads else 1.0
         self.keypoints = keypoints
         self.window_ratio = window_ratio
         self.backbone = MobileNetV2()
         self.map_head = MapHead(self.backbone.channels, keypoints)
-        self.presence_head = ScalarHead(160, keypoints)
-        self.visibility_head = ScalarHead(160, keypoints)
-        self.quality_head = ScalarHead(160, keypoints)
+        self.presence_head: ScalarHead | None = None
+        self.visibility_head: ScalarHead | None = None
+        self.quality_head: ScalarHead | None = None
+        if scalar_heads:
+            small = self.input_wh == SMALL_INPUT_WH
+            self.presence_head = ScalarHead(160, keypoints, small=small)
+            self.visibility_head = ScalarHead(160, keypoints, small=small)
+            self.quality_head = ScalarHead(160, keypoints, small=small)
         for head in (self.map_head, self.presence_head, self.visibility_head, self.quality_head):
-            head.apply(_initialise)
+            if head is not None:
+                head.apply(_initialise)
         # Small first logits keep the sparsemax support wide, so that every cell gets a gradient at the start.
         nn.init.normal_(self.map_head.final.weight, std=0.01)
         # Made last, so that a seed gives the other parts the weights it gives them without.
@@ -102,12 +128,14 @@ class ProbPoseM(nn.Module):
         return "probpose-m" if self.larger_map_head is None else "probpose-m-dh"
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """What a checkpoint records to build the same network again: nothing, there is one size."""
-        return {}
+    def sizes(self) -> dict[str, Any]:
+        """What a checkpoint records to build the same network again."""
+        return {"input_wh": self.input_wh, "scalar_heads": self.presence_head is not None}
 
     def forward(self, x: Tensor) -> PoseOutputs:
         logits, features = self.map_head(*self.backbone(x))
+        if self.presence_head is None or self.visibility_head is None or self.quality_head is None:
+            return PoseOutputs(logits)
         larger = None if self.larger_map_head is None else self.larger_map_head(features)
         # Quality chases the maps' own accuracy, a moving target that must not steer them: detached, as in the paper.
         # Presence and visibility may shape the features of this small network.
