@@ -82,6 +82,9 @@ class LossConfig:
     alignment: sparsemax loss towards the normalised OKS map; its gradient does not vanish where sparsemax is zero.
     alignment_variance: smallest variance of that map in square cells; sharper goals are learnt more slowly.
     presence, visibility, quality: weights of the scalar heads.
+    distill: weight of all terms towards a teacher whose maps and probabilities are known.
+    kind: ``"probability"``, or ``"heatmap"`` for a plain heatmap network (see `probpose_train.heatmap_loss`), to which
+        the terms above do not apply. heatmap_sigma: standard deviation of its Gaussians in cells.
     """
 
     oks: float = 1.0
@@ -91,6 +94,24 @@ class LossConfig:
     presence: float = 0.15
     visibility: float = 0.05
     quality: float = 0.1
+    distill: float = 1.0
+    kind: str = "probability"
+    heatmap_sigma: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("probability", "heatmap"):
+            raise InputError(f"loss.kind must be probability or heatmap, got {self.kind!r}.")
+        if not self.heatmap_sigma > 0:
+            raise InputError(f"loss.heatmap_sigma must be positive, got {self.heatmap_sigma}. ViTPose has 2 cells.")
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "device": ("auto", "cpu", "cuda"),
+    "bf16": ("auto", "on", "off"),
+    "schedule": ("cosine", "steps"),
+    "select_by": ("Ex-AP", "mean-OKS"),
+    "augment_on": ("cpu", "device"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,51 +120,108 @@ class TrainConfig:
 
     Attributes
     ----------
+    val_annotations, val_images: the set that judges every report and chooses the best checkpoint.
+    val_crop_annotations, val_crop_images: a cropped set (`probpose-edge data crop`) reported beside it.
+    skeleton: keypoints of a new network: a preset or JSON file of `probpose_edge.read_skeleton`; without it those of
+        the first annotated source.
+    input_wh: size of the crops that a new probpose-m sees, (192, 256) or, for a quarter of the work, (96, 128).
+    window_ratio: size of the activation window over the input window, for a new map of a model with two (``-dh``).
     samples: training crops over the whole run; `samples_per_epoch` is only the interval of reports and checkpoints.
-    learning_rate: peak rate of the heads; the backbone learns at `backbone_rate` times it.
+    batch_size: samples per optimizer step, over all processes and parts. accumulate: parts that each process computes
+        one after another before it steps.
+    learning_rate: peak rate of the heads; the backbone learns at `backbone_rate` times it, and every block deeper by
+        another factor of `layer_decay`.
+    schedule: ``"cosine"`` to 1 % of the peak, or ``"steps"``: a tenth of it from each of the `milestones` on, which are
+        shares of the run.
+    drop_path: probability that the last transformer block is skipped for a sample; it falls linearly to the first.
     freeze: leading backbone blocks kept as they are, their batch statistics included; saves a third of the time of
         a run from ImageNet weights. Networks without such blocks ignore it.
     ema_decay: decay per step of the averaged weights, which are the ones judged and saved.
+    select_by: metric of the validation set that chooses the best checkpoint, ``"Ex-AP"`` or ``"mean-OKS"``.
+    patience: stop after so many reports without a better one; 0 never stops early.
     bf16: ``"auto"`` computes in bfloat16 where the hardware does so natively.
+    compile: let torch.compile fuse the network; the first steps take minutes.
+    augment_on: ``"cpu"`` makes the pixels in the loader, ``"device"`` where the network computes.
+    teacher: a model of the family to learn from, see `probpose_train.distill`. teacher_sure: least presence times
+        quality of a keypoint that a teacher in a deployed file may label.
     """
 
     sources: tuple[DataSource, ...]
     val_annotations: str = ""
     val_images: str = ""
+    val_crop_annotations: str = ""
+    val_crop_images: str = ""
     model: str = "probpose-m"
+    skeleton: str = ""
+    input_wh: tuple[int, int] = (192, 256)
     backbone_weights: str = ""
     init_from: str = ""
+    window_ratio: float = 1.25
     samples: int = 100_000
     samples_per_epoch: int = 4_000
     batch_size: int = 32
+    accumulate: int = 1
     learning_rate: float = 1e-3
     backbone_rate: float = 0.5
+    layer_decay: float = 1.0
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = (170 / 210, 200 / 210)
+    drop_path: float = 0.0
     freeze: int = 0
     warmup_steps: int = 200
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     ema_decay: float = 0.998
+    select_by: str = "Ex-AP"
+    patience: int = 0
     device: str = "auto"
     bf16: str = "auto"
+    compile: bool = False
+    augment_on: str = "cpu"
     workers: int = 0
     seed: int = 0
+    teacher: str = ""
+    teacher_sure: float = 0.5
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise InputError("Training needs at least one data source. Pass --data annotations.json:images/.")
-        for name in ("samples", "samples_per_epoch", "batch_size"):
+        for name in ("samples", "samples_per_epoch", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.batch_size < 2:
-            raise InputError("batch_size must be at least 2, because batch normalisation needs two samples.")
+        if self.batch_size < 2 * self.accumulate or self.batch_size % self.accumulate:
+            raise InputError(
+                "batch_size must be at least 2 in each of its equal parts, because batch normalisation needs two "
+                f"samples, got {self.batch_size} in {self.accumulate} part(s). Change batch_size or accumulate."
+            )
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be positive, got {self.learning_rate}.")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise InputError(f"device must be auto, cpu or cuda, got {self.device!r}.")
-        if self.bf16 not in ("auto", "on", "off"):
-            raise InputError(f"bf16 must be auto, on or off, got {self.bf16!r}.")
+        for name in ("layer_decay", "backbone_rate"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie in (0, 1], got {getattr(self, name)}. 1 leaves the rate alone.")
+        if not 0 <= self.drop_path < 1:
+            raise InputError(f"drop_path is a probability in [0, 1), got {self.drop_path}.")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                listed = ", ".join(choices[:-1]) + " or " + choices[-1]
+                raise InputError(f"{name} must be {listed}, got {getattr(self, name)!r}.")
+        if self.patience < 0 or (self.patience and not self.val_annotations):
+            raise InputError(
+                f"patience must be 0 or a number of reports on a validation set, got {self.patience}"
+                f"{'' if self.val_annotations else ' without one'}. Pass --val too, or leave it out."
+            )
+        if self.val_crop_annotations and not self.val_annotations:
+            raise InputError("A cropped validation set stands beside a plain one. Pass --val too.")
+        plain = self.loss.kind == "heatmap"
+        if (plain and (self.model not in ("probpose-m", "vitpose") or self.teacher)) or (
+            self.model == "vitpose" and not plain
+        ):
+            raise InputError(
+                f"Plain heatmaps are trained by a probpose-m or a vitpose, without a teacher, got loss.kind "
+                f"{self.loss.kind!r}, model {self.model!r} and teacher {self.teacher!r}. Change one of them."
+            )
 
     @property
     def total_steps(self) -> int:
@@ -161,8 +239,11 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, text: str) -> TrainConfig:
-        """Read a document made by `to_json`; unknown keys are refused."""
-        data = json.loads(text)
+        """Read a document made by `to_json`, also of an earlier version; unknown keys are refused.
+
+        Settings that an earlier version did not have take the values that mean what it did.
+        """
+        data = {"select_by": "mean-OKS", **json.loads(text)}
         data["sources"] = tuple(_build(DataSource, source) for source in data["sources"])
         data["augment"] = _build(AugmentConfig, data.get("augment", {}))
         data["loss"] = _build(LossConfig, data.get("loss", {}))

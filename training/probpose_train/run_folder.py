@@ -19,15 +19,26 @@ CONFIG = "config.json"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 LOG = "log.csv"
+ENVIRONMENT = "environment.json"
+DATA = "data.json"
+README = "README.md"
+CURVES = "curves.png"
+SAMPLES = "samples.png"
+MAPS = "maps.png"
 
 
-def create_run_folder(folder: Path, config: TrainConfig) -> None:
-    """Make the folder and write the configuration; refuses to overwrite another run."""
+def refuse_other_run(folder: Path) -> None:
+    """Raise `TrainingError` if the folder holds a run already."""
     if (folder / CONFIG).exists() or (folder / STATE).exists():
         raise TrainingError(
             f"A new run needs a folder of its own, but {folder} already holds one. Continue it with --resume, "
             "or choose another --out."
         )
+
+
+def create_run_folder(folder: Path, config: TrainConfig) -> None:
+    """Make the folder and write the configuration; refuses to overwrite another run."""
+    refuse_other_run(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(folder / CONFIG, config.to_json().encode())
 
@@ -81,3 +92,16 @@ def append_log(folder: Path, row: dict[str, float | int]) -> None:
         writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row.values()])
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The rows of the CSV log, each with its own columns; an empty list if there is none."""
+    path = folder / LOG
+    rows: list[dict[str, float]] = []
+    names: list[str] = []
+    for cells in csv.reader(path.read_text().splitlines()) if path.exists() else ():
+        if cells and cells[0] == "step":
+            names = cells
+        elif len(cells) == len(names):
+            rows.append({name: float(cell) for name, cell in zip(names, cells, strict=True)})
+    return rows
