@@ -24,7 +24,7 @@ from probpose_convert.pending_output import pending_output
 from probpose_edge.exceptions import ConversionError, InputError, ModelFileError, ProbPoseError
 from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.version import __version__
-from probpose_models.deploy import OUTPUT_NAMES, Deployable
+from probpose_models.deploy import Deployable
 
 DEFAULT_INT8_RECIPE = "int8-static"
 _RECIPES = ("int8-static", "int8-weights")
@@ -35,7 +35,9 @@ _OUTPUT_TEXTS = {
     "presence": "Probability per keypoint that it lies in the window at all, before calibration.",
     "visibility": "Probability per keypoint that it is visible.",
     "quality": "Object keypoint similarity the network expects of its own estimate, per keypoint.",
+    "expert_logits": "Logits of the second map, over the input; 'logits' is over the larger window of the metadata.",
 }
+_HEATMAP_TEXT = "Heatmaps (1, keypoints, rows, columns); the largest value is the confidence of a keypoint."
 
 
 class _RgbPlanes(nn.Module):
@@ -96,7 +98,7 @@ def _convert(library: ModuleType, model: nn.Module, contract: ModelContract, con
                 deployable = _quantized(model, cast("NDArray[np.uint8]", config.calibration_crops))
             else:
                 deployable = Deployable(model).eval()
-            package = to_package(library, deployable, contract.input_wh, precision)
+            package = to_package(library, deployable, contract, precision)
             return _quantize_weights(package) if contract.recipe == "int8-weights" else package
     except ProbPoseError:
         raise
@@ -109,17 +111,17 @@ def _convert(library: ModuleType, model: nn.Module, contract: ModelContract, con
         ) from error
 
 
-def to_package(library: ModuleType, deployable: nn.Module, input_wh: tuple[int, int], precision: Any) -> Any:
+def to_package(library: ModuleType, deployable: nn.Module, contract: ModelContract, precision: Any) -> Any:
     """A graph with the signature of `Deployable`, quantized or not, as coremltools' MLModel.
 
     precision: ``library.precision.FLOAT16`` or ``FLOAT32``, the type of everything that is not 8-bit.
     """
-    example = torch.zeros(1, 3, input_wh[1], input_wh[0])
+    example = torch.zeros(1, 3, contract.input_wh[1], contract.input_wh[0])
     program = torch.export.export(_RgbPlanes(deployable), (example,)).run_decompositions({})
     return library.convert(
         program,
         inputs=[library.ImageType("image", tuple(example.shape), color_layout=library.colorlayout.RGB)],
-        outputs=[library.TensorType(name, dtype=np.float32) for name in OUTPUT_NAMES],
+        outputs=[library.TensorType(name, dtype=np.float32) for name in contract.output_names],
         minimum_deployment_target=library.target.iOS17,
         compute_precision=precision,
         skip_model_load=True,
@@ -145,9 +147,10 @@ def _quantize_weights(package: Any) -> Any:
 
 def _describe(package: Any, contract: ModelContract) -> None:
     """Fill in what Xcode shows, and the contract that the SDK reads."""
+    is_heatmap = contract.map_kind == "heatmap"
+    what = "heatmaps" if is_heatmap else "probability maps, presence, visibility and quality"
     package.short_description = (
-        f"{contract.model} ({contract.recipe}): probability maps, presence, visibility and quality of "
-        f"{len(contract.keypoint_names)} keypoints of one person."
+        f"{contract.model} ({contract.recipe}): {what} of {len(contract.keypoint_names)} keypoints of one person."
     )
     package.author = "The probpose-edge authors"
     package.license = contract.licence
@@ -155,8 +158,8 @@ def _describe(package: Any, contract: ModelContract) -> None:
     package.user_defined_metadata[METADATA_KEY] = contract.to_json()
     width, height = contract.input_wh
     package.input_description["image"] = f"RGB crop of one person, {width} x {height} pixels; normalised inside."
-    for name, text in _OUTPUT_TEXTS.items():
-        package.output_description[name] = text
+    for name in contract.output_names:
+        package.output_description[name] = _HEATMAP_TEXT if is_heatmap else _OUTPUT_TEXTS[name]
 
 
 def _save(package: Any, path: Path) -> None:

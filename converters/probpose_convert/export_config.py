@@ -11,6 +11,7 @@ from torch import nn
 
 from probpose_edge.exceptions import CheckpointError, InputError
 from probpose_edge.metadata import PRECISIONS, ModelContract
+from probpose_models.torch_runtime import TorchRuntime
 
 INT8_RECIPES = ("int8-static", "int8-dynamic", "int8-weights")
 """Every recipe name of precision ``int8``; a format takes some of them."""
@@ -83,7 +84,7 @@ def check_model(model: nn.Module, contract: ModelContract, config: ExportConfig)
 
     Raises
     ------
-    CheckpointError: a weight is NaN or infinite.
+    CheckpointError: a weight is NaN or infinite, or the network has other outputs than its contract says.
     InputError: crops of another size than the network's input.
     """
     for name, value in model.state_dict().items():
@@ -99,6 +100,13 @@ def check_model(model: nn.Module, contract: ModelContract, config: ExportConfig)
                 f"{label} must have shape (N, {expected[0]}, {expected[1]}, 3) for {contract.model}, "
                 f"got {crops.shape}. Cut them with probpose_edge.window.crop_windows and the contract's input_wh."
             )
+    given = tuple(TorchRuntime(model).run(config.parity_crops[:1]).named())
+    if given != contract.output_names:
+        raise CheckpointError(
+            f"With map_kind {contract.map_kind!r} and window_ratio {contract.window_ratio:g}, {contract.model} must "
+            f"give {', '.join(contract.output_names)}, but the network gives {', '.join(given)}. Correct the contract "
+            "of the checkpoint."
+        )
 
 
 def _check_crops(label: str, crops: NDArray[np.uint8]) -> None:

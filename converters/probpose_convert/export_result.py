@@ -17,10 +17,14 @@ class Parity:
     crops: number of crops compared.
     logits_max_abs: largest absolute difference of a logit.
     logits_relative: root mean square of the difference, divided by that of the reference.
-    map_overlap: mean over maps of ``sum(min(p, q))`` after sparsemax; 1 if all maps are equal, 0 if none touch.
+    map_overlap: mean over maps of ``sum(min(p, q))`` after sparsemax; 1 if all maps are equal, 0 if none touch. Plain
+        heatmaps, negative values taken as 0, are first divided by the mean of both sums.
     keypoint_shift_cell: median distance between decoded keypoints, in heatmap cells.
-    presence_max_abs, visibility_max_abs, quality_max_abs: largest absolute difference of a probability.
+    presence_max_abs, visibility_max_abs, quality_max_abs: largest absolute difference of a probability; of a plain
+        heatmap network that of the confidence, which stands for all three.
     probability_mean_abs: mean absolute difference over all probabilities of the three kinds.
+    expert_logits_relative, expert_map_overlap, expert_keypoint_shift_cell: the same figures for the second map of a
+        network with two, else None.
     """
 
     crops: int
@@ -32,6 +36,9 @@ class Parity:
     visibility_max_abs: float
     quality_max_abs: float
     probability_mean_abs: float
+    expert_logits_relative: float | None = None
+    expert_map_overlap: float | None = None
+    expert_keypoint_shift_cell: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

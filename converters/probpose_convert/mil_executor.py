@@ -17,7 +17,14 @@ from probpose_convert.mil_reader import MilProgram, read_program
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import ModelFileError
 from probpose_edge.read_contract import read_contract
-from probpose_edge.runtimes.base import OUTPUT_NAMES, RawOutputs, check_crops, closed_error, run_in_parts
+from probpose_edge.runtimes.base import (
+    EXPECTED_OUTPUTS,
+    RawOutputs,
+    check_crops,
+    closed_error,
+    outputs_of,
+    run_in_parts,
+)
 
 
 class MilRuntime:
@@ -33,7 +40,7 @@ class MilRuntime:
 
     def __init__(self, path: str | os.PathLike[str], *, fp16_rounding: bool = True) -> None:
         program = read_program(path)
-        self._input_wh = _check_interface(path, program)
+        self._input_wh, self._outputs = _check_interface(path, program)
         self._interpreter: MilInterpreter | None = MilInterpreter(program, fp16_rounding=fp16_rounding)
         rounding = "yes" if fp16_rounding else "no"
         self.name = f"MIL executor (torch {torch.__version__}, simulated, fp16 rounding: {rounding})"
@@ -48,7 +55,7 @@ class MilRuntime:
         # CoreML hands an RGB image to the program as (1, 3, H, W) numbers from 0 to 255.
         image = torch.from_numpy(crops.transpose(0, 3, 1, 2).astype(np.float32))
         outputs = self._interpreter.run({"image": image})
-        return RawOutputs(**{name: outputs[name].numpy() for name in OUTPUT_NAMES})
+        return RawOutputs(**{name: outputs[name].numpy() for name in self._outputs})
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""
@@ -73,16 +80,12 @@ def open_simulated(
     return PoseEstimator(runtime, contract, presence_threshold=presence_threshold)
 
 
-def _check_interface(path: str | os.PathLike[str], program: MilProgram) -> tuple[int, int]:
-    """Size of the input image, width first; raises `ModelFileError` for another interface."""
-    if (
-        list(program.inputs) != ["image"]
-        or "image" not in program.images
-        or not set(OUTPUT_NAMES) <= set(program.outputs)
-    ):
+def _check_interface(path: str | os.PathLike[str], program: MilProgram) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Size of the input image, width first, and the outputs; raises `ModelFileError` for another interface."""
+    outputs = outputs_of(program.outputs)
+    if list(program.inputs) != ["image"] or "image" not in program.images or outputs is None:
         raise ModelFileError(
-            f"A probpose-edge .mlpackage has one RGB image input 'image' and the outputs {', '.join(OUTPUT_NAMES)}; "
-            f"{os.fspath(path)} has {sorted(program.inputs)} and {sorted(program.outputs)}. "
-            "Use a package written by `probpose-edge convert`."
+            f"A probpose-edge .mlpackage has one RGB image input 'image' and {EXPECTED_OUTPUTS}; {os.fspath(path)} has "
+            f"{sorted(program.inputs)} and {sorted(program.outputs)}. Use a package written by `probpose-edge convert`."
         )
-    return program.images["image"]
+    return program.images["image"], outputs

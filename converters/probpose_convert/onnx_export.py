@@ -18,7 +18,6 @@ from probpose_edge.exceptions import ConversionError
 from probpose_edge.extras import import_extra
 from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.runtimes.onnx import OnnxRuntime
-from probpose_models.deploy import OUTPUT_NAMES
 
 RECIPES_OF_ONNX = ("int8-static",)
 OPSET = 20
@@ -84,7 +83,7 @@ def _translate(network: nn.Module, contract: ModelContract) -> Any:
             dynamo=True,
             opset_version=OPSET,
             input_names=["image"],
-            output_names=list(OUTPUT_NAMES),
+            output_names=list(contract.output_names),
             dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=4096)}},
             custom_translation_table=_translations(),
             verbose=False,

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from probpose_convert.onnx_deconvolution import replace_deconvolutions
-from probpose_models.deploy import Deployable
+from probpose_models.deploy import Deployable, deployed_outputs
+from probpose_models.outputs import PoseOutputs
 from probpose_quant.fold_batch_norms import fold_batch_norms
 
 
@@ -46,7 +47,7 @@ class HalfNetwork(OnnxNetwork):
         super().__init__(model, input_wh)
         self.model.half()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         out = self.model(self.normalise(image).half())
-        scalars = (out.presence.float().sigmoid(), out.visibility.float().sigmoid(), out.quality.float().sigmoid())
-        return out.logits.float(), *scalars
+        widened = {name: value.float() for name, value in out._asdict().items() if value is not None}
+        return tuple(deployed_outputs(PoseOutputs(**widened)).values())

@@ -12,7 +12,7 @@ from torch import nn
 from probpose_convert.export_config import ExportConfig
 from probpose_convert.export_result import ExportResult, Parity
 from probpose_convert.pending_output import size_on_disk
-from probpose_edge.decode import decode_maps
+from probpose_edge.decode import decode_heatmaps, decode_maps
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.metadata import ModelContract
 from probpose_edge.probmap import sparsemax_maps
@@ -49,8 +49,13 @@ def measure_parity(runtime: Runtime, model: nn.Module, contract: ModelContract, 
     """
     reference = TorchRuntime(model).run(crops)
     outputs = runtime.run(crops)
-    for name in ("logits", "presence", "visibility", "quality"):
-        expected, got = getattr(reference, name), getattr(outputs, name)
+    if list(reference.named()) != list(outputs.named()):
+        raise ConversionError(
+            f"The converted file must give {', '.join(reference.named())}, but gives {', '.join(outputs.named())} in "
+            f"{runtime.name}. Report this: the file is unusable and was not kept."
+        )
+    for name, expected in reference.named().items():
+        got = outputs.named()[name]
         if got.shape != expected.shape:
             raise ConversionError(
                 f"The converted file must give {name} of shape {expected.shape}, but gives {got.shape} in "
@@ -71,8 +76,14 @@ def check_parity(parity: Parity, precision: str) -> None:
         ("logits_relative", parity.logits_relative, bound.logits_relative),
         ("keypoint_shift_cell", parity.keypoint_shift_cell, bound.keypoint_shift_cell),
         ("probability_mean_abs", parity.probability_mean_abs, bound.probability_mean_abs),
+        ("expert_logits_relative", parity.expert_logits_relative, bound.logits_relative),
+        ("expert_keypoint_shift_cell", parity.expert_keypoint_shift_cell, bound.keypoint_shift_cell),
     )
-    broken = [f"{name} {value:.4g} (at most {limit:g})" for name, value, limit in limits if not value <= limit]
+    broken = [
+        f"{name} {value:.4g} (at most {limit:g})"
+        for name, value, limit in limits
+        if value is not None and not value <= limit
+    ]
     if broken:
         raise ConversionError(
             f"A {precision} file must follow the network it came from, but on {parity.crops} crops it is off: "
@@ -80,28 +91,69 @@ def check_parity(parity: Parity, precision: str) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _MapFigures:
+    """How far one kind of map is off; `confidence` has the (N, K) differences of the peaks of plain heatmaps."""
+
+    max_abs: float
+    relative: float
+    overlap: float
+    shift_cell: float
+    confidence: NDArray[np.float64]
+
+
 def _compare(reference: RawOutputs, outputs: RawOutputs, contract: ModelContract) -> Parity:
-    difference = outputs.logits.astype(np.float64) - reference.logits
-    # A reference of all zeros must not divide by zero: any difference is then infinitely large, none is none.
-    scale = float(np.sqrt(np.mean(reference.logits.astype(np.float64) ** 2)))
-    rms = float(np.sqrt(np.mean(difference**2)))
-    maps = [sparsemax_maps(side.logits, contract.temperature) for side in (reference, outputs)]
-    points = [decode_maps(side, contract.sigmas, contract.decode_kernel)[0] for side in maps]
-    shift = np.linalg.norm(points[0].astype(np.float64) - points[1], axis=-1)
+    figures = _compare_maps(reference.logits, outputs.logits, contract, contract.activation_padding)
+    expert = None
+    if reference.expert_logits is not None and outputs.expert_logits is not None:
+        expert = _compare_maps(reference.expert_logits, outputs.expert_logits, contract, contract.padding)
     presence, visibility, quality = (
-        np.abs(getattr(outputs, name).astype(np.float64) - getattr(reference, name))
-        for name in ("presence", "visibility", "quality")
+        figures.confidence if expected is None or got is None else np.abs(got.astype(np.float64) - expected)
+        for expected, got in (
+            (reference.presence, outputs.presence),
+            (reference.visibility, outputs.visibility),
+            (reference.quality, outputs.quality),
+        )
     )
     return Parity(
         crops=len(reference.logits),
-        logits_max_abs=float(np.abs(difference).max()),
-        logits_relative=rms / scale if scale > 0 else (0.0 if rms == 0 else float("inf")),
-        map_overlap=float(np.minimum(maps[0], maps[1]).sum(axis=(2, 3)).mean()),
-        keypoint_shift_cell=float(np.median(shift)),
+        logits_max_abs=figures.max_abs,
+        logits_relative=figures.relative,
+        map_overlap=figures.overlap,
+        keypoint_shift_cell=figures.shift_cell,
         presence_max_abs=float(presence.max()),
         visibility_max_abs=float(visibility.max()),
         quality_max_abs=float(quality.max()),
         probability_mean_abs=float(np.mean([presence.mean(), visibility.mean(), quality.mean()])),
+        expert_logits_relative=None if expert is None else expert.relative,
+        expert_map_overlap=None if expert is None else expert.overlap,
+        expert_keypoint_shift_cell=None if expert is None else expert.shift_cell,
+    )
+
+
+def _compare_maps(
+    reference: NDArray[np.float32], logits: NDArray[np.float32], contract: ModelContract, padding: float
+) -> _MapFigures:
+    """reference, logits: (N, K, H, W), of the network and of the file, over windows `padding` times the boxes."""
+    difference = logits.astype(np.float64) - reference
+    # A reference of all zeros must not divide by zero: any difference is then infinitely large, none is none.
+    scale = float(np.sqrt(np.mean(reference.astype(np.float64) ** 2)))
+    rms = float(np.sqrt(np.mean(difference**2)))
+    if contract.map_kind == "heatmap":
+        maps = [np.maximum(side, 0) for side in (reference, logits)]
+        decoded = [decode_heatmaps(side) for side in (reference, logits)]
+    else:
+        maps = [sparsemax_maps(side, contract.temperature) for side in (reference, logits)]
+        decoded = [decode_maps(side, contract.sigmas, contract.decode_kernel, padding=padding) for side in maps]
+    (points, values), (other_points, other_values) = decoded
+    shared, total = np.minimum(*maps).sum(axis=(2, 3)), (maps[0] + maps[1]).sum(axis=(2, 3))
+    overlap = np.divide(2 * shared, total, out=np.ones_like(total), where=total > 0)
+    return _MapFigures(
+        max_abs=float(np.abs(difference).max()),
+        relative=rms / scale if scale > 0 else (0.0 if rms == 0 else float("inf")),
+        overlap=float(overlap.mean()),
+        shift_cell=float(np.median(np.linalg.norm(points.astype(np.float64) - other_points, axis=-1))),
+        confidence=np.abs(values.astype(np.float64) - other_values),
     )
 
 

@@ -21,7 +21,7 @@ from probpose_convert.quiet import quiet_libraries
 from probpose_convert.tflite_flatbuffer import tidied
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.extras import import_extra
-from probpose_models.deploy import OUTPUT_NAMES, Deployable
+from probpose_models.deploy import Deployable, deployed_outputs
 
 INPUT_NAME = "image"
 
@@ -32,7 +32,7 @@ _latest: tuple[str, bytes] | None = None
 class TfliteNetwork(nn.Module):
     """`Deployable` with the normalisation in channels-last order and named outputs.
 
-    Input (1, H, W, 3) uint8 RGB; output a dictionary by `OUTPUT_NAMES`, values as in `Deployable`. A row of pixels is
+    Input (1, H, W, 3) uint8 RGB; output the dictionary of `deployed_outputs`. A row of pixels is
     normalised as one vector of 3 * W values: XNNPACK takes 0.14 ms for that at 256×192, but 0.63 ms where it has to
     repeat three values over the pixels. As subtraction and multiplication, normalisation shares no operator type with
     the rest of probpose-m, so that a quantization recipe can leave it in float.
@@ -54,9 +54,7 @@ class TfliteNetwork(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         n, height, width, channels = image.shape
         rows = (image.reshape(n, height, width * channels).to(torch.float32) - self.center) * self.scale
-        out = self.model(rows.reshape(n, height, width, channels).permute(0, 3, 1, 2))
-        values = (out.logits, out.presence.sigmoid(), out.visibility.sigmoid(), out.quality.sigmoid())
-        return dict(zip(OUTPUT_NAMES, values, strict=True))
+        return deployed_outputs(self.model(rows.reshape(n, height, width, channels).permute(0, 3, 1, 2)))
 
 
 def float_tflite(model: nn.Module, input_wh: tuple[int, int]) -> bytes:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from probpose_edge.runtimes.base import RawOutputs
-from probpose_models.deploy import Deployable
+from probpose_models.deploy import Deployable, deployed_outputs
 
 
 class TorchRuntime:
@@ -31,18 +31,17 @@ class TorchRuntime:
         self._deployable.eval()
         device = self._deployable.scale.device
         try:
-            chunks = [
-                self._deployable(torch.from_numpy(np.ascontiguousarray(crops[i : i + self._batch_size])).to(device))
-                for i in range(0, max(len(crops), 1), self._batch_size)
-            ]
+            chunks = []
+            for first in range(0, max(len(crops), 1), self._batch_size):
+                chunk = torch.from_numpy(np.ascontiguousarray(crops[first : first + self._batch_size])).to(device)
+                chunks.append(deployed_outputs(self._deployable.model(self._deployable.normalise(chunk))))
         finally:
             # Part by part: a network in training may hold frozen blocks in eval mode.
             for module, training in modes:
                 module.training = training
-        logits, presence, visibility, quality = (
-            torch.cat(parts).float().cpu().numpy() for parts in zip(*chunks, strict=True)
+        return RawOutputs(
+            **{name: torch.cat([chunk[name] for chunk in chunks]).float().cpu().numpy() for name in chunks[0]}
         )
-        return RawOutputs(logits=logits, presence=presence, visibility=visibility, quality=quality)
 
     def close(self) -> None:
         """Nothing to release: the network belongs to the caller."""

@@ -49,6 +49,7 @@ class SmallM(nn.Module):
     """Every operator of probpose-m at a sixteenth of the area."""
 
     name, input_wh, heatmap_wh, temperature, keypoints = "small-m", (48, 64), (12, 16), 0.5, 17
+    window_ratio, presence_head = 1.0, True
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,11 +74,12 @@ class SmallS(nn.Module):
     """Every operator of probpose-s, one narrow block."""
 
     name, input_wh, heatmap_wh, temperature, keypoints = "small-s", (192, 256), (48, 64), 0.5, 17
+    window_ratio, presence_head = 1.0, True
 
     def __init__(self) -> None:
         super().__init__()
         self.backbone = VisionTransformer(width=24, depth=1, heads=2)
-        self.map_head = DeconvHead(24, 17, hidden=8)
+        self.map_head = DeconvHead(24, 17, hidden=(8, 8))
         self.scalars = nn.ModuleList(PooledScalarHead(24, 17) for _ in range(3))
 
     def forward(self, x: Tensor) -> PoseOutputs:
@@ -222,7 +224,7 @@ def test_int8_agrees_with_the_quantized_graph(small_m: SmallM, tmp_path: Path) -
     library = import_coremltools("Testing")
     with quiet():
         graph = coreml_export._quantized(small_m, crops_for(small_m, 16, 2))
-        package = coreml_export.to_package(library, graph, small_m.input_wh, library.precision.FLOAT32)
+        package = coreml_export.to_package(library, graph, checkpoint_contract(small_m), library.precision.FLOAT32)
         package.save(str(tmp_path / "same.mlpackage"))
     crops = crops_for(small_m, 4, 3)
     with torch.no_grad():

@@ -32,6 +32,7 @@ class Tiny(nn.Module):
     """Two convolutions: converting it takes a second."""
 
     name, input_wh, heatmap_wh, temperature, keypoints = "tiny", (24, 32), (12, 16), 0.5, 17
+    window_ratio, presence_head = 1.0, True
 
     def __init__(self) -> None:
         super().__init__()

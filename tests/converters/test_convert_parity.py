@@ -27,6 +27,7 @@ class Peaks(nn.Module):
     """A hill per keypoint, somewhere inside the map; scalars from the colours of the crop."""
 
     name, input_wh, heatmap_wh, temperature, keypoints = "peaks", (24, 32), (12, 16), 0.5, 17
+    window_ratio, presence_head = 1.0, True
 
     def __init__(self) -> None:
         super().__init__()

@@ -48,6 +48,7 @@ class SmallNetwork(nn.Module):
     input_wh = (48, 64)
     heatmap_wh = (12, 16)
     temperature = 0.5
+    window_ratio, presence_head = 1.0, True
 
     def __init__(self) -> None:
         super().__init__()
@@ -413,6 +414,7 @@ class UpsamplingNetwork(nn.Module):
     input_wh = (48, 64)
     heatmap_wh = (12, 16)
     temperature = 0.5
+    window_ratio, presence_head = 1.0, True
 
     def __init__(self) -> None:
         super().__init__()

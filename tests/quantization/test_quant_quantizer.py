@@ -56,7 +56,7 @@ class SmallTransformer(nn.Module):
         super().__init__()
         self.patch_embed = nn.Conv2d(3, 24, 16, stride=16)
         self.block = Block(24, 2)
-        self.head = DeconvHead(24, 17, hidden=8)
+        self.head = DeconvHead(24, 17, hidden=(8, 8))
         self.scalar = nn.Conv2d(24, 17, (4, 3))
 
     def forward(self, x: Tensor) -> PoseOutputs:
