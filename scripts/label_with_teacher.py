@@ -16,8 +16,8 @@ import argparse
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
+from movenet import MoveNet
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -27,31 +27,6 @@ from probpose_train.sources import PersonSet
 
 FACE = slice(0, 5)
 BODY = slice(5, 17)
-
-
-class MoveNet:
-    """MoveNet single-pose: a square RGB crop in, 17 COCO keypoints (x, y as shares of the crop, score) out."""
-
-    def __init__(self, path: str) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._interpreter = Interpreter(model_path=path, num_threads=2)
-        self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]
-        self._output = self._interpreter.get_output_details()[0]["index"]
-
-    def __call__(self, image_bgr: NDArray[np.uint8], bbox_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(17, 3) float64: x, y in image px, score."""
-        side = 1.25 * float(max(bbox_xyxy[2] - bbox_xyxy[0], bbox_xyxy[3] - bbox_xyxy[1]))
-        corner = (bbox_xyxy[:2] + bbox_xyxy[2:]) / 2 - side / 2
-        size = int(self._input["shape"][1])
-        scale = size / side
-        matrix = np.array([[scale, 0, -corner[0] * scale], [0, scale, -corner[1] * scale]])
-        crop = cv2.warpAffine(image_bgr, matrix, (size, size), flags=cv2.INTER_LINEAR)[..., ::-1]
-        self._interpreter.set_tensor(self._input["index"], crop[None].astype(self._input["dtype"]))
-        self._interpreter.invoke()
-        yxs = self._interpreter.get_tensor(self._output).reshape(17, 3).astype(np.float64)
-        return np.concatenate((yxs[:, 1::-1] * side + corner, yxs[:, 2:]), axis=1)
 
 
 def main() -> None:
@@ -64,10 +39,10 @@ def main() -> None:
     parser.add_argument("--min-score", type=float, default=0.4, help="teacher's score of a face point to take over")
     parser.add_argument("--max-distance", type=float, default=0.06, help="median body disagreement / box side")
     parser.add_argument("--blend", action="store_true", help="average sure body points of label and teacher")
-    parser.add_argument("--agreeing-only", action="store_true", help="write only the persons that the teacher agrees on")
+    parser.add_argument("--agreeing-only", action="store_true", help="write only persons that the teacher agrees on")
     args = parser.parse_args()
     people = PersonSet(DataSource(annotations=str(args.annotations), images=str(args.images)))
-    teacher = MoveNet(args.teacher)
+    teacher = MoveNet(args.teacher, threads=2)
     found: dict[int, NDArray[np.float64]] = {}
     points = 0
     for index in track(range(len(people)), description="labelling faces"):
