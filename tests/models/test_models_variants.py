@@ -47,5 +47,5 @@ def test_a_small_heatmap_network_comes_back_from_its_checkpoint(tmp_path: Path) 
 def test_sizes_that_cannot_be_are_refused() -> None:
     with pytest.raises(InputError, match=r"crops of \(192, 256\) or \(96, 128\) pixels, got \(64, 64\)\. Choose one"):
         ProbPoseM(input_wh=(64, 64))
-    with pytest.raises(InputError, match="has one map, so its window_ratio must be 1. Keep the scalar heads"):
+    with pytest.raises(InputError, match=r"has one map, so its window_ratio must be 1\. Keep the scalar heads"):
         ProbPoseM(window_ratio=1.25, scalar_heads=False)
