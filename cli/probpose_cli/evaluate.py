@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from probpose_cli.console import out, progress_bar
+from probpose_cli.inspect import contract_of
 from probpose_cli.models import open_for_evaluation
 from probpose_edge.exceptions import InputError
 
@@ -26,9 +27,12 @@ def command(
     results_dir: Path | None = typer.Option(None, "--results", help="Also write COCO results of every file there."),
     as_json: bool = typer.Option(False, "--json", help="Print all metrics as JSON."),
 ) -> None:
-    """Evaluate from the true boxes, padding of the file, no flip."""
+    """Evaluate from the true boxes, padding of the file, no flip.
+
+    The cropped version knows keypoints as far out as the largest activation window of the files reaches.
+    """
     from probpose_eval.coco import read_annotations
-    from probpose_eval.crop_set import write_crop_set
+    from probpose_eval.crop_set import CropRecipe, write_crop_set
     from probpose_eval.predict import predict_set
 
     if len({path.name for path in models}) < len(models):
@@ -36,8 +40,9 @@ def command(
     with tempfile.TemporaryDirectory() as temporary:
         if crop:
             cropped = Path(temporary) / "set"
+            recipe = CropRecipe(padding=max(contract_of(path).activation_padding for path in models))
             with progress_bar("cropping") as update:
-                write_crop_set(annotations, images, cropped, seed=crop_seed, progress=update)
+                write_crop_set(annotations, images, cropped, seed=crop_seed, recipe=recipe, progress=update)
             annotations, images = cropped / "annotations.json", cropped / "images"
         data = read_annotations(annotations)
         rows: dict[str, dict[str, float | str]] = {}
@@ -67,10 +72,12 @@ def figures(data, results, estimator, definition: str) -> dict[str, float | str]
     from probpose_eval.presence import presence_accuracy
 
     data = with_skeleton(data, Skeleton.of(estimator.contract))
-    threshold, padding = estimator.presence_threshold, estimator.contract.padding
+    threshold, padding = estimator.presence_threshold, estimator.contract.activation_padding
     own = {"presence_threshold": threshold, "padding": padding, "input_wh": estimator.contract.input_wh}
     instance = mean_oks(data, results)
-    presence = presence_accuracy(data, results, thresholds=[threshold], padding=padding)[0]
+    presence = presence_accuracy(
+        data, results, thresholds=[threshold], padding=padding, input_wh=estimator.contract.input_wh
+    )[0]
     return {
         "mean OKS": instance.mean,
         "OKS > 0.5": instance.share_above_half,

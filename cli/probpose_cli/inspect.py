@@ -31,6 +31,14 @@ def command(
     out.print(
         f"input {width}x{height} uint8 RGB, {k} keypoints, maps {contract.heatmap_wh[0]}x{contract.heatmap_wh[1]}"
     )
+    out.print(f"outputs {', '.join(contract.output_names)}")
+    if contract.map_kind == "heatmap":
+        out.print("plain heatmaps: the peak value is the confidence, in place of presence, visibility and quality")
+    if contract.window_ratio > 1:
+        out.print(
+            f"two maps: logits over {contract.window_ratio:g} times the input window (padding "
+            f"{contract.activation_padding:g}), expert_logits over the input window"
+        )
     out.print(
         f"padding {contract.padding}, temperature {contract.temperature}, kernel {contract.decode_kernel}, "
         f"presence threshold {contract.presence_threshold}"
@@ -38,6 +46,8 @@ def command(
     out.print(f"checkpoint sha256 {contract.checkpoint_sha256 or 'of the file itself'}")
     for name, value in contract.accuracy.items():
         out.print(f"measured at full precision: {name} = {value:g}")
+    for name, value in contract.calibration.items():
+        out.print(f"calibration: {name} = {value}")
     for name, value in contract.versions.items():
         out.print(f"made with {name} {value}")
 

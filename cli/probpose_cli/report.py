@@ -71,25 +71,34 @@ def make_report(
     typed: str,
 ) -> Report:
     """Measure files, the first of which is the reference, on a set and its cropped version; write the report."""
-    from probpose_eval import ReportConfig, ReportEntry, build_report, load_evaluation_set, write_crop_set, write_report
+    from probpose_eval import (
+        CropRecipe,
+        ReportConfig,
+        ReportEntry,
+        build_report,
+        load_evaluation_set,
+        write_crop_set,
+        write_report,
+    )
 
     if len({path.name for path in paths}) < len(paths):
         raise InputError("A report needs files of different names, because its rows are named after them. Rename one.")
     config = ReportConfig(definition=definition, max_drop=max_drop / 100, latency_rounds=latency_rounds, command=typed)
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        entries = []
+        for path in paths:
+            estimator = stack.enter_context(open_for_evaluation(path, threads=threads))
+            entries.append(ReportEntry(label=path.name, estimator=estimator, path=path, threads=threads))
+        recipe = CropRecipe(padding=max(entry.estimator.contract.activation_padding for entry in entries))
         with progress_bar("cropping") as update:
-            write_crop_set(annotations, images, temporary / "set", seed=crop_seed, progress=update)
+            write_crop_set(annotations, images, temporary / "set", seed=crop_seed, recipe=recipe, progress=update)
         plain = load_evaluation_set(annotations, images, name=annotations.name)
         cropped = load_evaluation_set(
             temporary / "set" / "annotations.json",
             temporary / "set" / "images",
             name=f"{annotations.name}, cropped with seed {crop_seed}",
         )
-        entries = []
-        for path in paths:
-            estimator = stack.enter_context(open_for_evaluation(path, threads=threads))
-            entries.append(ReportEntry(label=path.name, estimator=estimator, path=path, threads=threads))
         update_stage = stack.enter_context(progress_bar("measuring"))
         report = build_report(
             entries,

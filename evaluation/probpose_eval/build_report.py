@@ -113,7 +113,7 @@ def build_report(
             reference=reference,
             boxes="true boxes of the annotations",
             flip_test=False,
-            padding=contract.padding,
+            padding=contract.activation_padding,
             input_wh=contract.input_wh,
             definition=config.definition,
             presence_threshold=config.presence_threshold,
@@ -130,8 +130,8 @@ def build_report(
             versions={"probpose-edge": __version__, "numpy": np.__version__, "opencv": cv2.__version__},
         ),
         machine=describe_machine(),
-        plain=None if plain is None else _describe(plain, contract.input_wh, contract.padding),
-        cropped=None if cropped is None else _describe(cropped, contract.input_wh, contract.padding),
+        plain=None if plain is None else _describe(plain, contract.input_wh, contract.activation_padding),
+        cropped=None if cropped is None else _describe(cropped, contract.input_wh, contract.activation_padding),
         files=tuple(
             _file_report(
                 index,
@@ -181,7 +181,7 @@ def _score_set(
         rule = OksRule(
             definition=config.definition,
             presence_threshold=threshold,
-            padding=contract.padding,
+            padding=contract.activation_padding,
             input_wh=contract.input_wh,
         )
         scored.append(_score(data, results, rule, config))

@@ -38,6 +38,9 @@ class CropRecipe:
     stays but none of whose labelled keypoints do is kept without labels, which the metric ignores. A rectangle must be
     `min_image_side_px` long on both sides (or as long as the picture) and leave a labelled person; it is drawn again
     up to `attempts` times, then the picture is left out. So are pictures without any labelled person.
+
+    padding, input_wh: of the activation window, outside of which keypoints lose their place. For models with larger
+    windows than the usual 1.25 (a contract's `activation_padding`) give the largest, or what they look for is lost.
     """
 
     lost_share: tuple[float, float] = (0.3, 0.7)

@@ -40,7 +40,8 @@ class OksRule:
         ``min(dx)² + min(dy)²``; persons without a counted keypoint are compared with the window instead of the
         enlarged box; and its AP, extended or not, leaves out images whose every person is ignored.
     presence_threshold: a result keypoint with at least this presence is present.
-    padding, input_wh: the window is that of the true box: aspect of `input_wh`, then `padding`.
+    padding, input_wh: the activation window is that of the true box: aspect of `input_wh`, then `padding`, which is a
+        contract's `activation_padding`.
     """
 
     extended: bool = False

@@ -113,6 +113,7 @@ class SetDescription:
 class Protocol:
     """How everything was measured.
 
+    padding: of the activation window of the reference, in which all files are judged.
     presence_threshold: one for all files, or None: each file's own. max_drop: allowed fall of Ex-AP, in [0, 1].
     """
 

@@ -100,7 +100,10 @@ def _protocol(report: Report) -> str:
         ["reference", protocol.reference],
         ["boxes", protocol.boxes],
         ["flip test", "yes" if protocol.flip_test else "none"],
-        ["input, padding", f"{protocol.input_wh[0]}×{protocol.input_wh[1]}, {protocol.padding:g}"],
+        [
+            "input, padding of the activation window",
+            f"{protocol.input_wh[0]}×{protocol.input_wh[1]}, {protocol.padding:g}",
+        ],
         ["Ex-OKS definition", protocol.definition],
         ["presence threshold", threshold],
         ["bootstrap", f"{protocol.bootstrap_samples} samples over images, seed {protocol.seed}"],

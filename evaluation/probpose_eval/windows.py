@@ -14,7 +14,11 @@ SMALLEST_SIDE_PX = 1e-6
 def person_windows(
     boxes_xyxy: NDArray[np.float64], *, input_wh: tuple[int, int] = (192, 256), padding: float = 1.25
 ) -> NDArray[np.float64]:
-    """(N, 4) boxes to (N, 4) float64 windows ``[center_x, center_y, width, height]``, px; as the SDK cuts them."""
+    """(N, 4) boxes to (N, 4) float64 windows ``[center_x, center_y, width, height]``, px; as the SDK cuts them.
+
+    padding: of the activation window, a contract's `activation_padding`; where one map is over the crop that is its
+    `padding`, else more.
+    """
     boxes = np.array(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + SMALLEST_SIDE_PX)
     return box_to_window(boxes, input_wh, padding)
