@@ -17,13 +17,16 @@ def crop(
     images: Path = typer.Argument(..., help="Folder of its pictures."),
     out_dir: Path = typer.Option(..., "--out", help="New folder for images/ and annotations.json."),
     seed: int = typer.Option(0, help="The same seed gives the same set."),
+    padding: float = typer.Option(1.25, help="Activation window over the box; 1.5625 for models with two maps."),
 ) -> None:
     """A CropCOCO of one's own: crop every picture, recompute boxes, mark keypoints outside the window with v = 3."""
-    from probpose_eval.crop_set import domain_shares, write_crop_set
+    from probpose_eval.crop_set import CropRecipe, domain_shares, write_crop_set
 
     with progress_bar("cropping") as update:
-        made = write_crop_set(annotations, images, out_dir, seed=seed, progress=update)
-    shares = domain_shares(made.annotations)
+        made = write_crop_set(
+            annotations, images, out_dir, seed=seed, recipe=CropRecipe(padding=padding), progress=update
+        )
+    shares = domain_shares(made.annotations, padding=padding)
     out.print(f"{len(made.annotations.images)} pictures, {len(made.annotations.persons)} persons in {out_dir}")
     out.print("keypoints by area (%): " + "  ".join(f"{name} {value:.1f}" for name, value in shares.items()))
 
