@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from probpose_cli import convert, data, demo, evaluate, inspect, predict, report, train
+from probpose_cli import calibrate, convert, data, demo, evaluate, inspect, predict, report, train
 from probpose_edge.exceptions import ProbPoseError
 from probpose_edge.version import __version__
 
@@ -51,6 +51,7 @@ app.command("predict")(predict.command)
 app.command("convert")(convert.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
+app.command("calibrate")(calibrate.command)
 app.command("train")(train.command)
 app.command("inspect")(inspect.command)
 app.add_typer(data.app, name="data")

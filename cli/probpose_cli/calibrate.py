@@ -1,0 +1,175 @@
+"""`probpose-edge calibrate`: make a file's probabilities mean what they say."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.table import Table
+
+from probpose_cli.console import out, progress_bar
+from probpose_cli.models import open_for_evaluation
+from probpose_edge.exceptions import InputError
+
+if TYPE_CHECKING:
+    from probpose_edge import ModelContract
+    from probpose_eval.calibrate import Calibration
+    from probpose_eval.calibration_samples import PicturedSet
+
+
+def command(
+    models: list[Path] = typer.Argument(..., help=".onnx, .tflite, .mlpackage or .safetensors files."),
+    data: str = typer.Option(..., "--data", help="annotations.json:images/; not what the model is judged on later."),
+    crop_seed: int = typer.Option(0, min=0, help="Seed of the cropped version of the set, which is used beside it."),
+    threshold: str = typer.Option(
+        "balanced",
+        help="Stored presence threshold: balanced (as many absent as present) or accuracy (as often as in the set).",
+    ),
+    out_dir: Path | None = typer.Option(None, "--out", help="Folder for calibrated copies; else files are changed."),
+    plots: Path | None = typer.Option(None, "--plots", help="Folder for the curves as pictures."),
+    as_json: bool = typer.Option(False, "--json", help="Print all numbers and curves as JSON."),
+) -> None:
+    """Fit maps, presence and presence threshold on a set and its cropped version; store them in the metadata."""
+    from probpose_eval.calibrate import THRESHOLDS
+    from probpose_eval.data_source import split_source
+    from probpose_eval.draw_calibration import draw_calibration, require_drawing
+
+    if threshold not in THRESHOLDS:
+        raise InputError(f"The threshold must be one of {', '.join(THRESHOLDS)}, got {threshold!r}.")
+    if len({path.name for path in models}) < len(models):
+        raise InputError("calibrate needs files of different names, because its results are named after them.")
+    annotations, images = split_source(data)
+    if plots is not None:
+        require_drawing()
+    for folder in (out_dir, plots):
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, dict[str, Any]] = {}
+    with ExitStack() as stack:
+        sets = _Sets(annotations, images, crop_seed, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        for path in models:
+            calibration, contract = _calibrate(path, sets, threshold, out_dir)
+            found[path.name] = _numbers(calibration, contract)
+            if plots is not None:
+                draw_calibration(plots, path.name, calibration)
+            if not as_json:
+                _print(path.name, calibration)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+
+
+class _Sets:
+    """The set and its cropped versions, each cut once for all files with the same activation window."""
+
+    def __init__(self, annotations: Path, images: Path, crop_seed: int, folder: Path) -> None:
+        from probpose_eval import load_evaluation_set
+        from probpose_eval.calibration_samples import PicturedSet
+        from probpose_eval.coco import image_path, labelled_persons
+        from probpose_eval.picture_hashes import short_hashes
+
+        self._files, self._crop_seed, self._folder = (annotations, images), crop_seed, folder
+        whole = load_evaluation_set(annotations, images, name=annotations.name)
+        self._whole = PicturedSet(annotations=whole.annotations, images_dir=images)
+        self._cropped: dict[tuple[tuple[int, int], float], PicturedSet] = {}
+        used = {person.image_id for person in labelled_persons(whole.annotations)}
+        self.record: dict[str, float | str] = {
+            "data": annotations.name,
+            "crop_seed": crop_seed,
+            "annotations_sha256": whole.annotations_sha256,
+            "pictures_sha256": whole.pictures_sha256,
+            "picture_hashes": short_hashes(image_path(images, whole.annotations.images[i]) for i in sorted(used)),
+        }
+
+    def for_model(self, contract: ModelContract) -> list[PicturedSet]:
+        """The set, and its version cropped for the activation window of a model."""
+        from probpose_eval.calibration_samples import PicturedSet
+        from probpose_eval.coco import read_annotations
+        from probpose_eval.crop_set import CropRecipe, write_crop_set
+
+        window = (contract.input_wh, contract.activation_padding)
+        if window not in self._cropped:
+            folder = self._folder / str(len(self._cropped))
+            recipe = CropRecipe(input_wh=contract.input_wh, padding=contract.activation_padding)
+            with progress_bar("cropping") as update:
+                write_crop_set(*self._files, folder, seed=self._crop_seed, recipe=recipe, progress=update)
+            self._cropped[window] = PicturedSet(
+                annotations=read_annotations(folder / "annotations.json"), images_dir=folder / "images"
+            )
+        return [self._whole, self._cropped[window]]
+
+
+def _calibrate(path: Path, sets: _Sets, threshold: str, out_dir: Path | None) -> tuple[Calibration, ModelContract]:
+    from probpose_convert.write_contract import write_contract
+    from probpose_eval.calibrate import calibrate
+    from probpose_eval.calibration_samples import collect_samples
+
+    with open_for_evaluation(path) as estimator:
+        before = estimator.contract
+        with progress_bar(path.name) as update:
+            samples = collect_samples(estimator, sets.for_model(before), progress=update)
+    with progress_bar("fitting") as update:
+        calibration = calibrate(before, samples, threshold=threshold, progress=update)
+    after = calibration.contract(before, sets.record)
+    write_contract(path, after, None if out_dir is None else out_dir / path.name)
+    return calibration, after
+
+
+def _numbers(calibration: Calibration, contract: ModelContract) -> dict[str, Any]:
+    from probpose_eval.coverage import LEVELS
+
+    def curve(said, true, count):  # type: ignore[no-untyped-def]
+        rows = zip(said.tolist(), true.tolist(), count.tolist(), strict=True)
+        return [{"said": s, "true": t, "keypoints": c} for s, t, c in rows if c]
+
+    return {
+        "calibration": contract.calibration,
+        "presence_scale": contract.presence_scale,
+        "presence_bias": contract.presence_bias,
+        "presence_threshold": contract.presence_threshold,
+        "coverage": {
+            "levels": LEVELS.tolist(),
+            "before": calibration.coverage_before.tolist(),
+            "fitted": calibration.coverage_fitted.tolist(),
+            "held_out": calibration.coverage_held_out.tolist(),
+        },
+        "presence": {
+            "before": asdict(calibration.presence_before),
+            "fitted": {kind: asdict(quality) for kind, quality in calibration.presence_fitted.items()},
+            "held_out": {kind: asdict(quality) for kind, quality in calibration.presence_held_out.items()},
+            "reliability_before": curve(*calibration.reliability_before),
+            "reliability_held_out": curve(*calibration.reliability_held_out),
+        },
+    }
+
+
+def _print(name: str, calibration: Calibration) -> None:
+    from probpose_eval.coverage import coverage_error
+
+    out.print(
+        f"{name}: {calibration.persons} persons in {calibration.pictures} pictures and their cropped versions; "
+        f"{calibration.present} present and {calibration.absent} absent keypoints"
+    )
+    fit = calibration.coverage_fit
+    out.print(f"maps: softmax at temperature {fit.temperature:.3g}, {100 * fit.lost_share:.0f} % of the mass spread")
+    table = Table("%", "before", *(f"held out, {kind}" for kind in calibration.presence_held_out))
+    errors = [coverage_error(calibration.coverage_before)] + [coverage_error(calibration.coverage_held_out)] * 2
+    table.add_row("coverage error of the maps", *(f"{100 * error:.1f}" for error in errors))
+    qualities = [calibration.presence_before, *calibration.presence_held_out.values()]
+    for label, field in (
+        ("presence ECE", "ece"),
+        ("presence Brier score", "brier"),
+        ("presence AUROC", "auroc"),
+        ("presence threshold", "threshold"),
+        ("accuracy", "accuracy"),
+        ("balanced accuracy", "balanced_accuracy"),
+        ("present keypoints found", "present_found"),
+        ("absent keypoints found", "absent_found"),
+    ):
+        table.add_row(label, *(f"{100 * getattr(quality, field):.1f}" for quality in qualities))
+    out.print(table)
+    out.print(f"stored: the {calibration.chosen} threshold, {calibration.thresholds[calibration.chosen]:.4f}")

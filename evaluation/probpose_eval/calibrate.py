@@ -1,0 +1,216 @@
+"""Calibrate a model: its maps for credible regions, its presence, and its presence threshold.
+
+Every figure is also given for held-out pictures: the pictures are split into five parts, and each part is judged with
+numbers fitted on the other four. A picture and its cropped version are always in the same part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_edge import ModelContract
+from probpose_edge.calibrated_maps import LOST_SHARE_KEY, TEMPERATURE_KEY, coverage_numbers
+from probpose_edge.exceptions import InputError
+from probpose_eval.calibration_samples import CalibrationSamples
+from probpose_eval.coverage import Standing, coverage, coverage_error
+from probpose_eval.fit_coverage import (
+    CoverageFit,
+    MapSamples,
+    fit_coverage,
+    softmax_standing,
+    softmax_standings,
+    sparsemax_standing,
+)
+from probpose_eval.fit_presence import PresenceFit, fit_presence
+from probpose_eval.presence_reliability import (
+    PresenceQuality,
+    PresenceSamples,
+    best_thresholds,
+    presence_quality,
+    reliability,
+)
+
+THRESHOLDS = ("balanced", "accuracy")
+FOLDS = 5
+Curve = NDArray[np.float64]
+Reliability = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibration:
+    """What calibration found; "before" is what the file said when it came, "held out" see the module.
+
+    Attributes
+    ----------
+    coverage_fit, presence_fit: the numbers, fitted on all pictures.
+    thresholds: the best presence thresholds by kind, see `best_thresholds`; `chosen` is the kind that is stored.
+    coverage_before, coverage_fitted, coverage_held_out: (19,) shares, see `probpose_eval.coverage.coverage`.
+    presence_before: at the file's threshold. presence_fitted, presence_held_out: by kind of threshold.
+    reliability_before, reliability_held_out: see `probpose_eval.presence_reliability.reliability`.
+    persons, pictures, map_keypoints, present, absent: what it was fitted on.
+    """
+
+    coverage_fit: CoverageFit
+    presence_fit: PresenceFit
+    thresholds: dict[str, float]
+    chosen: str
+    coverage_before: Curve
+    coverage_fitted: Curve
+    coverage_held_out: Curve
+    presence_before: PresenceQuality
+    presence_fitted: dict[str, PresenceQuality]
+    presence_held_out: dict[str, PresenceQuality]
+    reliability_before: Reliability
+    reliability_held_out: Reliability
+    persons: int
+    pictures: int
+    map_keypoints: int
+    present: int
+    absent: int
+
+    def contract(self, before: ModelContract, record: dict[str, float | str]) -> ModelContract:
+        """The contract with the fitted numbers and, in ``calibration``, these and `record` (data, hashes)."""
+        after, held_out = self.presence_fitted[self.chosen], self.presence_held_out[self.chosen]
+        was = self.presence_before
+        calibration: dict[str, float | str] = {
+            TEMPERATURE_KEY: self.coverage_fit.temperature,
+            LOST_SHARE_KEY: self.coverage_fit.lost_share,
+            "coverage_error_before": _rounded(coverage_error(self.coverage_before)),
+            "coverage_error": _rounded(coverage_error(self.coverage_fitted)),
+            "coverage_error_held_out": _rounded(coverage_error(self.coverage_held_out)),
+            "presence_threshold_kind": self.chosen,
+            **{f"presence_threshold_{kind}": value for kind, value in self.thresholds.items()},
+            **{
+                f"presence_{name}{when}": _rounded(getattr(quality, name))
+                for when, quality in (("_before", was), ("", after), ("_held_out", held_out))
+                for name in ("ece", "brier", "auroc", "accuracy", "balanced_accuracy", "present_found", "absent_found")
+            },
+            "persons": self.persons,
+            "pictures": self.pictures,
+            "map_keypoints": self.map_keypoints,
+            "presence_keypoints_present": self.present,
+            "presence_keypoints_absent": self.absent,
+            **record,
+        }
+        return before.replace(
+            presence_scale=self.presence_fit.scale,
+            presence_bias=self.presence_fit.bias,
+            presence_threshold=self.thresholds[self.chosen],
+            calibration=calibration,
+        )
+
+
+def calibrate(
+    contract: ModelContract,
+    samples: CalibrationSamples,
+    *,
+    threshold: str = "balanced",
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Fit maps, presence and threshold of one model on what `collect_samples` gave for it.
+
+    threshold: which of `THRESHOLDS` is stored: the best for as many absent as present keypoints, or for the set as it
+    is. progress: called with (steps done, steps in all).
+
+    Raises `InputError` for another kind of threshold, for fewer than two pictures, and for samples in which no
+    keypoint, or every one, is absent.
+    """
+    presence = samples.presence
+    if threshold not in THRESHOLDS:
+        raise InputError(f"The threshold must be one of {', '.join(THRESHOLDS)}, got {threshold!r}.")
+    present = int(presence.present.sum())
+    if not present or present == len(presence) or not len(samples.maps):
+        raise InputError(
+            f"Calibrating presence needs keypoints inside and outside the activation window, but of {len(presence)} "
+            f"{present} are inside. Give a larger set; its cropped version brings absent keypoints."
+        )
+    folds = _folds(samples.pictures, presence.pictures)
+    standings = softmax_standings(samples.maps, progress=progress)
+    coverage_fit = fit_coverage(standings)
+    presence_fit = fit_presence(presence, len(contract.keypoint_names))
+    fitted = presence_fit.apply(presence)
+    thresholds = best_thresholds(fitted, presence.present)
+    before = _before(contract).apply(presence)
+    held_out, answers = _presence_held_out(presence, folds, len(contract.keypoint_names))
+    return Calibration(
+        coverage_fit=coverage_fit,
+        presence_fit=presence_fit,
+        thresholds=thresholds,
+        chosen=threshold,
+        coverage_before=coverage(_standing_before(contract, samples.maps)),
+        coverage_fitted=coverage(standings[coverage_fit.temperature].spread(coverage_fit.lost_share)),
+        coverage_held_out=_coverage_held_out(samples.maps, standings, folds),
+        presence_before=presence_quality(
+            before, presence.present, before >= contract.presence_threshold, contract.presence_threshold
+        ),
+        presence_fitted={
+            kind: presence_quality(fitted, presence.present, fitted >= value, value)
+            for kind, value in thresholds.items()
+        },
+        presence_held_out={
+            kind: presence_quality(held_out, presence.present, answers[kind], thresholds[kind]) for kind in thresholds
+        },
+        reliability_before=reliability(before, presence.present),
+        reliability_held_out=reliability(held_out, presence.present),
+        persons=samples.persons,
+        pictures=samples.pictures,
+        map_keypoints=len(samples.maps),
+        present=present,
+        absent=len(presence) - present,
+    )
+
+
+def _before(contract: ModelContract) -> PresenceFit:
+    return PresenceFit(scale=contract.presence_scale, bias=contract.presence_bias)
+
+
+def _standing_before(contract: ModelContract, maps: MapSamples) -> Standing:
+    if TEMPERATURE_KEY not in contract.calibration:
+        return sparsemax_standing(maps, contract.temperature)
+    temperature, lost_share = coverage_numbers(contract)
+    return softmax_standing(maps, temperature).spread(lost_share)
+
+
+def _folds(count: int, pictures: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The picture ids in `FOLDS` parts, drawn alike in every run."""
+    if count < 2:
+        raise InputError(
+            f"Calibration judges itself on held-out pictures and needs at least 2, got {count}. Give a larger set."
+        )
+    shuffled = np.random.default_rng(0).permutation(np.unique(pictures))
+    return [np.asarray(part) for part in np.array_split(shuffled, min(FOLDS, len(shuffled)))]
+
+
+def _coverage_held_out(maps: MapSamples, standings: dict[float, Standing], folds: list[NDArray[np.int64]]) -> Curve:
+    shares = np.zeros(19)
+    for fold in folds:
+        held = np.isin(maps.pictures, fold)
+        if held.any() and not held.all():
+            fit = fit_coverage(standings, ~held)
+            shares += held.mean() * coverage(standings[fit.temperature].select(held).spread(fit.lost_share))
+    return shares
+
+
+def _presence_held_out(
+    presence: PresenceSamples, folds: list[NDArray[np.int64]], keypoints: int
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]:
+    """Probabilities, and answers by kind of threshold, of every sample from a fit without its picture."""
+    probability = np.zeros(len(presence))
+    answers = {kind: np.zeros(len(presence), dtype=np.bool_) for kind in THRESHOLDS}
+    for fold in folds:
+        held = np.isin(presence.pictures, fold)
+        others = presence.select(~held)
+        fit = fit_presence(others, keypoints)
+        thresholds = best_thresholds(fit.apply(others), others.present)
+        probability[held] = fit.apply(presence.select(held))
+        for kind, answer in answers.items():
+            answer[held] = probability[held] >= thresholds[kind]
+    return probability, answers
+
+
+def _rounded(value: float) -> float | str:
+    return round(value, 5) if np.isfinite(value) else "undefined"
