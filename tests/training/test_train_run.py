@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -16,7 +17,9 @@ from rich.console import Console
 from probpose_edge.exceptions import AnnotationError, InputError, TrainingError
 from probpose_eval.synth_set import write_synth_set
 from probpose_models.checkpoint import load_checkpoint
+from probpose_train.augment import PlannedSample, TrainSample
 from probpose_train.config import DataSource, TrainConfig, parse_source
+from probpose_train.dataset import SampleStream
 from probpose_train.run_folder import load_state, read_config
 from probpose_train.training_loop import resume, train
 
@@ -33,6 +36,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config_of(drawn: Path, **changes: object) -> TrainConfig:
     settings: dict[str, object] = {
         "sources": (DataSource(annotations=str(drawn / "annotations.json"), images=str(drawn / "images")),),
+        "input_wh": (96, 128),
         "samples": 8,
         "samples_per_epoch": 4,
         "batch_size": 2,
@@ -46,16 +50,17 @@ def test_a_run_logs_validates_and_resumes_to_the_same_weights(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     val = {"val_annotations": str(drawn / "annotations.json"), "val_images": str(drawn / "images")}
-    config = config_of(drawn, **val)
+    config = config_of(drawn, accumulate=2, batch_size=4, samples=16, samples_per_epoch=8, **val)
     whole = train(config, tmp_path / "whole", console=QUIET)
     rows = list(csv.DictReader((tmp_path / "whole" / "log.csv").open()))
     assert [row["step"] for row in rows] == ["2", "4"]
-    assert 0 <= float(rows[-1]["val_mean_oks"]) <= 1
+    for name in ("val_mean_oks", "val_AP", "val_Ex-AP"):
+        assert 0 <= float(rows[-1][name]) <= 1
     assert list((tmp_path / "whole" / "tensorboard").iterdir())
 
     import probpose_train.training_loop as loop
 
-    original, calls = loop._step, []
+    original, calls = loop.training_step, []
 
     def interrupted(*args: object) -> dict[str, float]:
         calls.append(1)
@@ -63,10 +68,10 @@ def test_a_run_logs_validates_and_resumes_to_the_same_weights(
             raise KeyboardInterrupt
         return original(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "_step", interrupted)
+    monkeypatch.setattr(loop, "training_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "cut", console=QUIET)
-    monkeypatch.setattr(loop, "_step", original)
+    monkeypatch.setattr(loop, "training_step", original)
     assert load_state(tmp_path / "cut")["step"] == 2
     assert not list((tmp_path / "cut").glob(".*"))
     resume(tmp_path / "cut", console=QUIET)
@@ -88,9 +93,25 @@ def test_frozen_blocks_stay_as_they_are(drawn: Path, tmp_path: Path) -> None:
     assert not torch.equal(after[name], before[name])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(drawn: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"loss must stay finite.*lower the learning rate"):
-        train(config_of(drawn, learning_rate=1e30, warmup_steps=1, samples=40), tmp_path / "run", console=QUIET)
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_move(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = SampleStream.__getitem__
+
+    def poisoned(stream: SampleStream, index: int) -> TrainSample | PlannedSample:
+        sample = original(stream, index)
+        # samples.png draws the first samples, so the bad one lies behind them.
+        lost = np.full_like(sample.points_cell, np.nan) if index == 20 else sample.points_cell
+        return dataclasses.replace(sample, points_cell=lost, map_mask=np.ones_like(sample.map_mask))
+
+    monkeypatch.setattr(SampleStream, "__getitem__", poisoned)
+    config = config_of(drawn, samples=32, samples_per_epoch=16, batch_size=8)
+    message = r"at step 3 \(samples 16 to 23\) the loss is nan.*were not changed.*lower the learning rate.*--init-from"
+    with pytest.raises(TrainingError, match=message):
+        train(config, tmp_path / "run", console=QUIET)
+    assert load_state(tmp_path / "run")["step"] == 2
+    model, _ = load_checkpoint(tmp_path / "run" / "last.safetensors")
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
 def test_a_full_disk_says_how_to_go_on_and_keeps_the_checkpoint_before(
@@ -99,9 +120,8 @@ def test_a_full_disk_says_how_to_go_on_and_keeps_the_checkpoint_before(
     replace, calls = os.replace, []
 
     def fills_up(source: str, target: str) -> None:
-        calls.append(target)
-        # config, then last, best and state of the first interval; the second one does not fit any more.
-        if len(calls) > 4:
+        calls.append(Path(target).name)
+        if calls.count("last.safetensors") == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         replace(source, target)
 
@@ -156,6 +176,12 @@ def test_configuration_round_trip_and_checks(drawn: Path, tmp_path: Path) -> Non
         ({"samples": 0}, "samples must be at least 1"),
         ({"learning_rate": -1.0}, "must be positive"),
         ({"device": "tpu"}, "auto, cpu or cuda"),
+        ({"accumulate": 2}, "at least 2 in each of its equal parts"),
+        ({"layer_decay": 0.0}, r"layer_decay must lie in \(0, 1\]"),
+        ({"drop_path": 1.0}, "drop_path is a probability"),
+        ({"select_by": "AP"}, "select_by must be Ex-AP or mean-OKS"),
+        ({"patience": 3}, "without one. Pass --val too"),
+        ({"val_crop_annotations": "c.json"}, "stands beside a plain one"),
         ({"sources": ()}, "at least one data source"),
     ):
         with pytest.raises(InputError, match=text):

@@ -22,7 +22,6 @@ from probpose_train.device_augment import PackedPlans, render
 from probpose_train.distill import Teacher, ask, distillation_losses, fill_labels
 from probpose_train.distributed import Group, mean_over_group, spread
 from probpose_train.heatmap_loss import heatmap_losses
-from probpose_train.heatmap_loss import heatmap_losses
 from probpose_train.losses import LossKernels, Targets, compute_losses
 from probpose_train.state import TrainingState
 
