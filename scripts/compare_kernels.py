@@ -146,8 +146,8 @@ def main() -> None:
         contract = estimator.contract
         if contract.map_kind != "probability":
             raise InputError(
-                f"Kernels are compared on probability maps, but {options.checkpoint} gives plain heatmaps. Give a model "
-                "of the ProbPose family."
+                f"Kernels are compared on probability maps, but {options.checkpoint} gives plain heatmaps. Give "
+                "a model of the ProbPose family."
             )
         cropped = Path(temporary) / "set"
         recipe = CropRecipe(padding=contract.activation_padding)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,17 +13,13 @@ from probpose_edge import PoseEstimator
 from probpose_edge.metadata import KERNELS
 from probpose_eval import load_evaluation_set
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_kernels.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare_kernels", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module("compare_kernels")
 
 
 def test_the_network_runs_once_and_every_kernel_has_a_row(
