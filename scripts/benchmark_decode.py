@@ -24,6 +24,7 @@ import numpy as np  # noqa: E402
 
 from probpose_edge import COCO_17, decode_maps, expected_oks_maps, sparsemax_maps  # noqa: E402
 from probpose_edge.decode import published_spread  # noqa: E402
+from probpose_edge.metadata import KERNELS  # noqa: E402
 
 TEMPERATURE = 0.5
 KINDS = {"sharp peaks": 1.0, "usual peaks": 0.05, "wide peaks": 0.001, "flat maps": 0.0}
@@ -91,6 +92,11 @@ def main() -> None:
             texts.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
         cells = np.count_nonzero(maps) / maps[..., 0, 0].size
         print(f"{name:<12} {cells:>9.1f} " + " ".join(f"{text:>22}" for text in texts))
+    maps = sparsemax_maps(draw_logits(persons, KINDS["usual peaks"]), TEMPERATURE)
+    for kernel in KERNELS:
+        times = milliseconds(lambda k=kernel: decode_maps(maps, COCO_17.sigmas, k), repeats) / persons
+        low, middle, high = np.percentile(times, [10, 50, 90])
+        print(f"decode of usual peaks, kernel {kernel:<9} {middle:.3f} ({low:.3f} to {high:.3f})")
     try:
         import scipy
     except ModuleNotFoundError:
