@@ -9,6 +9,7 @@ from torch import nn
 
 from probpose_edge.exceptions import CheckpointError
 from probpose_edge.metadata import ModelContract
+from probpose_edge.skeleton import Skeleton
 from probpose_models.checkpoint import MODELS, build_model, checkpoint_contract
 from probpose_models.larger_window import WINDOW_RATIO
 from probpose_models.open_checkpoint import open_checkpoint
@@ -43,7 +44,7 @@ def load_initial(path: Path, name: str, *, window_ratio: float = WINDOW_RATIO) -
         )
     model = build_model(name, source.keypoints, window_ratio=window_ratio, **source.sizes)
     fresh = copy_shared(source, model)
-    plan = checkpoint_contract(model, licence=contract.licence)
+    plan = checkpoint_contract(model, licence=contract.licence, skeleton=Skeleton.of(contract))
     contract = contract.replace(
         model=plan.model,
         window_ratio=plan.window_ratio,

@@ -49,12 +49,13 @@ def load_release(path: Path, *, skeleton: Skeleton | None = None, licence: str =
     names = ReleaseNames(state)
     model = _network(path, state, names, meta)
     _fill(path, model, state, names)
-    contract = checkpoint_contract(model, licence=licence, skeleton=skeleton or _skeleton(path, meta, model.keypoints))
-    if len(contract.keypoint_names) != model.keypoints:
+    skeleton = skeleton or _skeleton(path, meta, model.keypoints)
+    if len(skeleton.keypoint_names) != model.keypoints:
         raise CheckpointError(
             f"The skeleton must have as many keypoints as {path}, {model.keypoints}, got "
-            f"{len(contract.keypoint_names)}. Pass the one that the network was trained on."
+            f"{len(skeleton.keypoint_names)}. Pass the one that the network was trained on."
         )
+    contract = checkpoint_contract(model, licence=licence, skeleton=skeleton)
     if contract.map_kind == "probability":
         contract = contract.replace(presence_threshold=PUBLISHED_PRESENCE_THRESHOLD)
     contract = contract.replace(checkpoint_sha256=hashlib.sha256(path.read_bytes()).hexdigest())

@@ -80,7 +80,9 @@ def test_missing_metadata_and_other_parameters(saved: Path, tmp_path: Path) -> N
 
 
 def test_unknown_model_name() -> None:
-    with pytest.raises(CheckpointError, match="must be one of probpose-m, probpose-s, probpose-m-dh, probpose-s-dh, got 'hrnet'"):
+    with pytest.raises(
+        CheckpointError, match="must be one of probpose-m, probpose-s, probpose-m-dh, probpose-s-dh, got 'hrnet'"
+    ):
         build_model("hrnet")
 
 
