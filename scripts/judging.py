@@ -22,7 +22,7 @@ from probpose_eval.pictures import read_picture
 from probpose_eval.predict import iterate_crops
 from probpose_eval.presence import presence_accuracy
 
-METRICS = ("mean-OKS", "AP", "Ex-AP")
+METRICS = ("mean-OKS", "mean-Ex-OKS", "AP", "Ex-AP")
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 Result = dict[str, Any]
 PersonEstimator = Callable[[NDArray[np.uint8], NDArray[np.float64]], NDArray[np.float64]]

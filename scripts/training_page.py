@@ -25,6 +25,16 @@ PAPER_ABLATION = {
     "probability-crop": (76.6, 81.7),
 }
 """AP of ProbPose-s on COCO val and on CropCOCO, table 2 of the paper."""
+FIGURES = (
+    ("plain", "mean-OKS"),
+    ("plain", "AP"),
+    ("plain", "Ex-AP"),
+    ("cropped", "mean-OKS"),
+    ("cropped", "mean-Ex-OKS"),
+    ("cropped", "AP"),
+    ("cropped", "Ex-AP"),
+)
+COLUMNS = ("mean OKS", "AP", "Ex-AP", "cropped: mean OKS", "mean Ex-OKS", "AP", "Ex-AP")
 
 
 def main() -> None:
@@ -58,31 +68,18 @@ def main() -> None:
 def ablation_section(document: Document) -> list[str]:
     """Four runs, their differences, and what the paper has."""
     width, height = document["input_wh"]
-    rows = []
-    for run in document["runs"]:
-        figures = [points(run[label][metric]) for label in ("plain", "cropped") for metric in ("AP", "Ex-AP")]
-        oks = [share(run[label]["mean-OKS"]) for label in ("plain", "cropped")]
-        balanced = run["cropped"]["balanced presence accuracy"]
-        rows.append(
-            [
-                "probability maps" if run["maps"] == "probability" else "heatmaps",
-                "yes" if run["crop"] else "no",
-                oks[0], figures[0], figures[1], oks[1], figures[2], figures[3],
-                f"{100 * balanced:.0f} %", f"{run['threshold']:.2f}",
-                "{:.1f} / {:.1f}".format(*PAPER_ABLATION[run["name"]]),
-            ]
-        )  # fmt: skip
-    differences = [
+    rows = [
         [
-            difference["what"],
-            *(
-                signed(difference[label][metric], 100 if metric != "mean-OKS" else 1)
-                for label in ("plain", "cropped")
-                for metric in ("mean-OKS", "AP", "Ex-AP")
-            ),
+            "probability maps" if run["maps"] == "probability" else "heatmaps",
+            "yes" if run["crop"] else "no",
+            *figures_of(run),
+            f"{100 * run['cropped']['balanced presence accuracy']:.0f} %",
+            f"{run['threshold']:.2f}",
+            "{:.1f} / {:.1f}".format(*PAPER_ABLATION[run["name"]]),
         ]
-        for difference in document["differences"]
+        for run in document["runs"]
     ]
+    differences = [[difference["what"], *differences_of(difference)] for difference in document["differences"]]
     usual = [
         [
             row["name"],
@@ -105,28 +102,13 @@ def ablation_section(document: Document) -> list[str]:
         "thresholds were chosen by Ex-AP on the cropped training pictures.",
         "",
         *table(
-            [
-                "maps",
-                "crop augmentation",
-                "mean OKS",
-                "AP",
-                "Ex-AP",
-                "cropped: mean OKS",
-                "AP",
-                "Ex-AP",
-                "presence, balanced",
-                "threshold",
-                "paper: AP COCO / CropCOCO",
-            ],
+            ["maps", "crop augmentation", *COLUMNS, "presence, balanced", "threshold", "paper: AP COCO / CropCOCO"],
             rows,
         ),
         "",
         "Values with 95 % bootstrap intervals over pictures. Paired differences, in points (mean OKS as it is):",
         "",
-        *table(
-            ["what is added", "mean OKS", "AP", "Ex-AP", "cropped: mean OKS", "AP", "Ex-AP"],
-            differences,
-        ),
+        *table(["what is added", *COLUMNS], differences),
         "",
         "At the usual thresholds (0.5 for presence, 0.3 for the confidence of heatmaps):",
         "",
@@ -141,28 +123,11 @@ def movenet_section(document: Document) -> list[str]:
     """Our models and MoveNet by the same code."""
     rows = []
     for model in document["models"]:
-        figures = [
-            share(model[label][metric]) if metric == "mean-OKS" else points(model[label][metric])
-            for label in ("plain", "cropped")
-            for metric in ("mean-OKS", "AP", "Ex-AP")
-        ]
         usual = points(model["cropped"]["at usual threshold"]["Ex-AP"])
-        rows.append(
-            [model["name"], *figures, f"{model['threshold']:.2f}", f"{usual} at {model['usual_threshold']:.2f}"]
-        )
+        chosen, given = f"{model['threshold']:.2f}", f"{usual} at {model['usual_threshold']:.2f}"
+        rows.append([model["name"], *figures_of(model), chosen, given])
     difference = document["difference"]
-    rows.append(
-        [
-            f"**{difference['what']}**",
-            *(
-                signed(difference[label][metric], 100 if metric != "mean-OKS" else 1)
-                for label in ("plain", "cropped")
-                for metric in ("mean-OKS", "AP", "Ex-AP")
-            ),
-            "",
-            "",
-        ]
-    )
+    rows.append([f"**{difference['what']}**", *differences_of(difference), "", ""])
     return [
         "## Beside MoveNet Lightning int8",
         "",
@@ -171,17 +136,7 @@ def movenet_section(document: Document) -> list[str]:
         "on the cropped training pictures.",
         "",
         *table(
-            [
-                "model",
-                "mean OKS",
-                "AP",
-                "Ex-AP",
-                "cropped: mean OKS",
-                "AP",
-                "Ex-AP",
-                "threshold",
-                "cropped: Ex-AP at the usual one",
-            ],
+            ["model", *COLUMNS, "threshold", "cropped: Ex-AP at the usual one"],
             rows,
         ),
         "",
@@ -291,6 +246,16 @@ def draw_growth(document: Document, movenet: Document | None) -> bytes:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Markdown table."""
     return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def figures_of(judged: Document) -> list[str]:
+    """Cells of `FIGURES`: OKS as it is, AP in points."""
+    return [(points if metric.endswith("AP") else share)(judged[label][metric]) for label, metric in FIGURES]
+
+
+def differences_of(difference: Document) -> list[str]:
+    """Cells of `FIGURES` for a difference."""
+    return [signed(difference[label][metric], 100 if metric.endswith("AP") else 1) for label, metric in FIGURES]
 
 
 def points(interval: Document) -> str:

@@ -31,7 +31,7 @@ def growth(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def figures(value: float) -> dict[str, Any]:
     interval = {"value": value, "low": value - 0.02, "high": value + 0.03}
-    return {"mean-OKS": interval, "AP": interval, "Ex-AP": interval}
+    return {"mean-OKS": interval, "mean-Ex-OKS": interval, "AP": interval, "Ex-AP": interval}
 
 
 def judged(value: float) -> dict[str, Any]:
