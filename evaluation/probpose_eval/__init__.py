@@ -13,6 +13,8 @@ from probpose_eval.coco import (
     labelled_persons,
     parse_annotations,
     read_annotations,
+    skeleton_of,
+    with_skeleton,
     write_annotations,
 )
 from probpose_eval.crop_set import CropRecipe, CropSet, crop_annotations, domain_shares, write_crop_set
@@ -70,6 +72,8 @@ __all__ = [
     "read_results",
     "report_to_markdown",
     "results_from_crops",
+    "skeleton_of",
+    "with_skeleton",
     "write_annotations",
     "write_crop_set",
     "write_report",

@@ -48,6 +48,8 @@ PUBLIC = [
     "read_results",
     "report_to_markdown",
     "results_from_crops",
+    "skeleton_of",
+    "with_skeleton",
     "write_annotations",
     "write_crop_set",
     "write_report",

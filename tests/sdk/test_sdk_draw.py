@@ -5,7 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from probpose_edge import COCO_17, InputError, ModelContract, Poses, box_to_window, draw_poses
+from probpose_edge import (
+    COCO_17,
+    WHOLEBODY_133,
+    InputError,
+    ModelContract,
+    Poses,
+    Skeleton,
+    box_to_window,
+    draw_poses,
+)
 from probpose_edge.draw import LEFT, MIDDLE, RIGHT
 
 IMAGE = np.full((200, 150, 3), 90, np.uint8)
@@ -120,3 +129,28 @@ def test_bad_arguments_are_refused(contract: ModelContract) -> None:
 def test_no_persons_and_grey_pictures(contract: ModelContract) -> None:
     nobody = poses_at(SPREAD, ALL).select([])
     np.testing.assert_array_equal(draw_poses(IMAGE[..., 0], nobody, contract, expand=True), IMAGE)
+
+
+def test_marks_of_dense_skeletons_are_as_small_as_their_places_are_precise() -> None:
+    """With 17 keypoints all marks are alike; with 133 an eyelid takes a tenth of the pixels of a hip."""
+
+    def pixels(skeleton: Skeleton, name: str) -> int:
+        k = len(skeleton.keypoint_names)
+        presence = np.zeros((1, k), np.float32)
+        presence[0, skeleton.keypoint_names.index(name)] = 1
+        poses = dataclasses.replace(
+            poses_at(SPREAD, ALL),
+            keypoints=np.full((1, k, 2), 75.0),
+            presence=presence,
+            **dict.fromkeys(("visibility", "quality", "expected_oks"), np.ones((1, k), np.float32)),
+        )
+        picture = draw_poses(np.full((800, 600, 3), 90, np.uint8), _enlarged(poses), skeleton, absent=False)
+        return int(drawn(picture).sum())
+
+    assert pixels(COCO_17, "left_eye") == pixels(COCO_17, "left_hip")
+    assert pixels(WHOLEBODY_133, "left_hip") == pixels(COCO_17, "left_hip")
+    assert pixels(WHOLEBODY_133, "face-38") < pixels(WHOLEBODY_133, "left_hip") / 8
+
+
+def _enlarged(poses: Poses) -> Poses:
+    return dataclasses.replace(poses, keypoints=poses.keypoints * 4, windows=poses.windows * 4, boxes=poses.boxes * 4)

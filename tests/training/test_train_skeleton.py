@@ -81,9 +81,7 @@ def test_the_first_set_names_the_keypoints_of_the_checkpoint(mpii: DataSource, t
     assert Skeleton.of(contract) == MPII_16
     assert model.keypoints == 16
     assert prepare(config_of(mpii, init_from=str(best)), CPU).contract.sigmas == MPII_16.sigmas
-    with pytest.raises(
-        InputError, match=r"--init-from must hold the keypoints of --skeleton \(nose, .* Start"
-    ):
+    with pytest.raises(InputError, match=r"--init-from must hold the keypoints of --skeleton \(nose, .* Start"):
         prepare(config_of(SYNTH, init_from=str(best), skeleton="coco-17"), CPU)
 
 
