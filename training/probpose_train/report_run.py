@@ -100,7 +100,8 @@ def _curves(console: Console) -> Callable[[Path], None]:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        console.print('matplotlib is not installed, so curves.png is not drawn. Get it with "probpose-edge[eval]".')
+        message = 'matplotlib is not installed, so curves.png is not drawn. Get it with "probpose-edge[eval]".'
+        console.print(message, markup=False)
         return lambda folder: None
     return write_curves
 
