@@ -46,18 +46,32 @@ def fit_presence(samples: PresenceSamples, keypoints: int) -> PresenceFit:
     start[0] = 1
     penalty = np.full(design.shape[1], OWN_PENALTY)
     penalty[common] = _COMMON_PENALTY
-    weights = start.copy()
-    for _ in range(_STEPS):
-        p = _sigmoid(design @ weights)
-        gradient = design.T @ (p - samples.present) + penalty * (weights - start)
-        curvature = (design.T * (p * (1 - p))) @ design + np.diag(penalty)
-        step = np.linalg.solve(curvature, gradient)
-        # A full Newton step can overshoot where the network is nearly certain about everything.
-        weights -= step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
-        if np.abs(step).max() < 1e-9:
-            break
+    weights = _minimise(design, samples.present, penalty, start)
     scale, bias = weights[0] + weights[2::2], weights[1] + weights[3::2]
     return PresenceFit(scale=tuple(scale.tolist()), bias=tuple(bias.tolist()))
+
+
+def _minimise(
+    design: NDArray[np.float64], present: NDArray[np.bool_], penalty: NDArray[np.float64], start: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weights with the least penalised cross-entropy, by Newton's method; steps that go too far are halved."""
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        z = design @ weights
+        return float((np.logaddexp(0, z) - present * z).sum() + (penalty * (weights - start) ** 2).sum() / 2)
+
+    weights, value = start.copy(), loss(start)
+    for _ in range(_STEPS):
+        p = _sigmoid(design @ weights)
+        gradient = design.T @ (p - present) + penalty * (weights - start)
+        step = np.linalg.solve((design.T * (p * (1 - p))) @ design + np.diag(penalty), gradient)
+        length = 1.0
+        while (new := loss(weights - length * step)) > value and length > 1e-6:
+            length /= 2
+        if value - new < 1e-9 * max(1.0, value):
+            break
+        weights, value = weights - length * step, new
+    return weights
 
 
 def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,155 @@
+"""Calibration of a whole model: what is collected, what is fitted, what held-out pictures show, what is stored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from probpose_edge import COCO_17, InputError, PoseEstimator, image_to_cells
+from probpose_edge.calibrated_maps import calibrated_maps
+from probpose_edge.exceptions import AnnotationError
+from probpose_edge.window import scale_windows
+from probpose_eval import labelled_persons, read_annotations
+from probpose_eval.calibrate import calibrate
+from probpose_eval.calibration_samples import CalibrationSamples, PicturedSet, collect_samples
+from probpose_eval.coverage import coverage, coverage_error, standing
+from probpose_eval.fit_coverage import MapSamples
+from probpose_eval.presence_reliability import PresenceSamples
+from probpose_eval.windows import person_windows
+
+Make = Callable[..., PoseEstimator]
+
+
+@pytest.fixture
+def pictured(photographed: tuple[Path, Path]) -> PicturedSet:
+    return PicturedSet(annotations=read_annotations(photographed[0]), images_dir=photographed[1])
+
+
+def test_every_known_keypoint_is_collected(template_estimator: Make, pictured: PicturedSet) -> None:
+    steps: list[tuple[int, int]] = []
+    found = collect_samples(
+        template_estimator(), [pictured, pictured], batch=4, progress=lambda done, total: steps.append((done, total))
+    )
+    persons = labelled_persons(pictured.annotations)
+    v = np.stack([person.keypoints[:, 2] for person in persons])
+    assert found.persons == steps[-1][0] == steps[-1][1] == 2 * len(persons)
+    assert found.pictures == 6
+    assert len(found.presence) == 2 * (v > 0).sum()
+    assert int((~found.presence.present).sum()) == 2 * (v == 3).sum()
+    assert len(found.maps) == 2 * (v < 3).sum()
+    # The nose, keypoint 0, is answered with 0.1 and every other keypoint with 0.9.
+    assert found.presence.probability == pytest.approx(np.where(found.presence.keypoint == 0, 0.1, 0.9))
+    # The template's peak is within some cells of every keypoint, which was moved by 3 % of the height.
+    peak = found.maps.logits.argmax(axis=1)
+    away = np.hypot(peak % 48 - found.maps.cells % 48, peak // 48 - found.maps.cells // 48)
+    assert away.max() < 12
+    assert np.median(away) < 3
+
+
+def test_keypoints_are_placed_in_the_activation_window(template_estimator: Make, pictured: PicturedSet) -> None:
+    estimator = template_estimator(window_ratio=1.25)
+    found = collect_samples(estimator, [pictured])
+    person = labelled_persons(pictured.annotations)[0]
+    window = scale_windows(person_windows(person.bbox_xyxy), 1.25)
+    cells = np.rint(image_to_cells(person.keypoints[None, :, :2], window, (48, 64)))[0].astype(int)
+    assert found.maps.cells[:17].tolist() == (cells[:, 1] * 48 + cells[:, 0]).tolist()
+
+
+def test_a_large_set_is_sampled_alike_every_time(
+    template_estimator: Make, pictured: PicturedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probpose_eval.calibration_samples.LARGEST_MAP_SAMPLE", 40)
+    one, two = (collect_samples(template_estimator(), [pictured]) for _ in range(2))
+    assert len(one.maps) == 40
+    assert one.maps.cells.tolist() == two.maps.cells.tolist()
+    assert len(one.presence) > 100
+
+
+def test_other_models_and_sets_are_refused(template_estimator: Make, pictured: PicturedSet) -> None:
+    plain = template_estimator(map_kind="heatmap", decode_kernel="argmax")
+    with pytest.raises(InputError, match=r"needs probability maps and presence, but template is a plain heatmap"):
+        collect_samples(plain, [pictured])
+    renamed = template_estimator(keypoint_names=tuple(name + "x" for name in COCO_17.keypoint_names))
+    with pytest.raises(AnnotationError, match=r"A model must have the keypoints of the set \(nose, "):
+        collect_samples(renamed, [pictured])
+    nobody = dataclasses.replace(pictured.annotations, persons=())
+    with pytest.raises(AnnotationError, match=r"Calibration needs labelled persons, but the set has none\. Give"):
+        collect_samples(template_estimator(), [PicturedSet(annotations=nobody, images_dir=pictured.images_dir)])
+
+
+def simulated(seed: int, *, pictures: int = 40) -> tuple[CalibrationSamples, NDArray[np.bool_]]:
+    """Keypoints drawn from known maps and known presence probabilities, 30 per picture."""
+    rng = np.random.default_rng(seed)
+    n, k = 30 * pictures, np.tile(np.arange(17), 2 * pictures)[: 30 * pictures]
+    picture = np.repeat(np.arange(pictures), 30)
+    y, x = np.divmod(np.arange(64 * 48), 48)
+    cx, cy, spread = rng.uniform(8, 40, (n, 1)), rng.uniform(8, 56, (n, 1)), rng.uniform(2, 7, (n, 1))
+    bump = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * spread**2))
+    logits = (0.3 * bump).astype(np.float32)
+    mass = np.exp(logits / 0.05)
+    mass = 0.9 * mass / mass.sum(axis=1, keepdims=True) + 0.1 / mass.shape[1]
+    cells = (mass.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    logit = rng.normal(3, 2, n)
+    present = rng.random(n) < 1 / (1 + np.exp(-logit))
+    samples = CalibrationSamples(
+        maps=MapSamples(logits=logits, cells=cells, pictures=picture),
+        presence=PresenceSamples(
+            probability=1 / (1 + np.exp(-(0.5 * logit + 2))), present=present, keypoint=k, pictures=picture
+        ),
+        persons=2 * pictures,
+        pictures=pictures,
+    )
+    return samples, present
+
+
+def test_what_is_wrong_is_repaired_on_held_out_pictures(template_estimator: Make) -> None:
+    before = template_estimator().contract
+    samples, present = simulated(0)
+    found = calibrate(before, samples, threshold="balanced")
+    assert coverage_error(found.coverage_before) > 0.05
+    assert coverage_error(found.coverage_held_out) < 0.03
+    held_out = found.presence_held_out["balanced"]
+    assert held_out.ece < 0.03 < found.presence_before.ece
+    assert held_out.balanced_accuracy > found.presence_before.balanced_accuracy + 0.05
+    assert found.presence_held_out["accuracy"].accuracy >= held_out.accuracy
+    assert (found.present, found.absent) == (present.sum(), (~present).sum())
+    after = found.contract(before, {"data": "here"})
+    assert after.presence_threshold == found.thresholds["balanced"] != before.presence_threshold
+    assert after.temperature == before.temperature
+    assert after.calibration["data"] == "here"
+    assert after.calibration["presence_threshold_kind"] == "balanced"
+    assert after.calibration["coverage_error_held_out"] == round(coverage_error(found.coverage_held_out), 5)
+    assert type(after).from_json(after.to_json()) == after
+
+    # What is stored calibrates pictures that the fit never saw, through the function of the SDK.
+    fresh, _ = simulated(1)
+    maps = calibrated_maps(fresh.maps.logits.reshape(-1, 1, 64, 48), after).reshape(len(fresh.maps), -1)
+    assert coverage_error(coverage(standing(maps, fresh.maps.cells))) < 0.03
+
+
+def test_a_calibrated_model_starts_from_its_own_numbers(template_estimator: Make) -> None:
+    before = template_estimator().contract
+    samples, _ = simulated(0, pictures=15)
+    once = calibrate(before, samples, threshold="accuracy")
+    again = calibrate(once.contract(before, {}), samples, threshold="accuracy")
+    assert again.coverage_fit == once.coverage_fit
+    assert again.presence_fit == once.presence_fit
+    assert coverage_error(again.coverage_before) == pytest.approx(coverage_error(once.coverage_fitted), abs=1e-4)
+    assert again.presence_before.ece == pytest.approx(once.presence_fitted["accuracy"].ece, abs=1e-4)
+
+
+def test_a_fit_without_ground_is_refused(template_estimator: Make) -> None:
+    contract = template_estimator().contract
+    samples, _ = simulated(0, pictures=4)
+    with pytest.raises(InputError, match=r"threshold must be one of balanced, accuracy, got 'best'"):
+        calibrate(contract, samples, threshold="best")
+    everywhere = dataclasses.replace(samples.presence, present=np.ones(len(samples.presence), dtype=np.bool_))
+    with pytest.raises(InputError, match=r"keypoints inside and outside the activation window, but of 120 120 are"):
+        calibrate(contract, dataclasses.replace(samples, presence=everywhere))
+    with pytest.raises(InputError, match=r"held-out pictures and needs at least 2, got 1\. Give a larger set"):
+        calibrate(contract, dataclasses.replace(samples, pictures=1))
