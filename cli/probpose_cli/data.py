@@ -48,13 +48,15 @@ def synth(
     count: int = typer.Option(64, min=1, help="Pictures."),
     seed: int = typer.Option(0, help="The same seed gives the same pictures."),
     skeleton: str = typer.Option("coco-17", help="coco-17, mpii-16, crowdpose-14, wholebody-133 or a JSON file."),
+    padding: float = typer.Option(1.25, help="Activation window over the box; 1.5625 for models with two maps."),
 ) -> None:
     """Draw people with full truth: keypoints of any of these skeletons, occlusion, keypoints beyond the picture."""
     from probpose_edge.skeleton_file import read_skeleton
     from probpose_eval.synth_set import write_synth_set
 
     with progress_bar("drawing") as update:
-        write_synth_set(out_dir, count=count, seed=seed, skeleton=read_skeleton(skeleton), progress=update)
+        chosen = read_skeleton(skeleton)
+        write_synth_set(out_dir, count=count, seed=seed, skeleton=chosen, padding=padding, progress=update)
     out.print(f"{count} drawn pictures in {out_dir}")
 
 

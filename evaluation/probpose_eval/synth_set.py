@@ -34,6 +34,7 @@ def write_synth_set(
     occluder_share: float = 0.35,
     image_format: str = "jpg",
     skeleton: Skeleton = COCO_17,
+    padding: float = 1.25,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw `count` pictures into `out_dir/images` and their truth into `out_dir/annotations.json`.
@@ -42,9 +43,9 @@ def write_synth_set(
     The folder appears whole or not at all: everything is written beside it and renamed at the end.
 
     Visibility in the file follows CropCOCO (ProbPose, section 4): a keypoint outside the activation window of its
-    box (the box enlarged to 3:4, then by 1.25) has v = 3 and place (0, 0). One inside the window has its true place,
-    v = 2 if it can be seen and else v = 1: also where the place lies beyond the border of the picture, which is what
-    teaches a map to point out of the picture. `num_keypoints` counts v 1 and 2.
+    box (the box enlarged to 3:4, then by `padding`) has v = 3 and place (0, 0). One inside the window has its true
+    place, v = 2 if it can be seen and else v = 1: also where the place lies beyond the border of the picture, which is
+    what teaches a map to point out of the picture. `num_keypoints` counts v 1 and 2.
 
     Parameters
     ----------
@@ -54,6 +55,7 @@ def write_synth_set(
     width, height, persons, cut_share, occluder_share: see `draw_scene`.
     image_format: "jpg" or "png".
     skeleton: the keypoints to write, among those of `draw_scene`; the category carries all of it.
+    padding: activation window over the box; 1.25 × 1.25 for models that look beyond the crop.
     progress: called with (done, total) pictures.
 
     Returns the path of `annotations.json`.
@@ -64,7 +66,7 @@ def write_synth_set(
     OSError: the disk is full, or the folder cannot be written.
     """
     target = Path(out_dir)
-    _check(target, count, seed, image_format)
+    _check(target, count, seed, image_format, padding)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent, suffix=".tmp"))
     try:
@@ -89,7 +91,7 @@ def write_synth_set(
             (work / "images" / name).write_bytes(code.tobytes())
             images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
             annotations += [
-                {"id": len(annotations) + 1 + n, "image_id": index + 1, **_annotation(person)}
+                {"id": len(annotations) + 1 + n, "image_id": index + 1, **_annotation(person, padding)}
                 for n, person in enumerate(scene.persons)
             ]
             if progress is not None:
@@ -110,19 +112,21 @@ def write_synth_set(
     return target / "annotations.json"
 
 
-def _check(target: Path, count: int, seed: int, image_format: str) -> None:
+def _check(target: Path, count: int, seed: int, image_format: str, padding: float) -> None:
     if not isinstance(count, (int, np.integer)) or count < 1:
         raise InputError(f"count must be a whole number of at least 1, got {count!r}. Choose for example 100.")
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise InputError(f"seed must be a whole number, at least 0, got {seed!r}. Choose for example 0.")
     if image_format not in ("jpg", "png"):
         raise InputError(f'image_format must be "jpg" or "png", got {image_format!r}. Choose one of them.')
+    if not 0.5 <= padding <= 10:
+        raise InputError(f"padding must lie in [0.5, 10], got {padding!r}. Choose for example 1.25.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"The output folder must be new or empty, but {target} is not. Choose another, or remove it.")
 
 
-def _annotation(person: DrawnPerson) -> dict[str, Any]:
-    keypoints = windowed_keypoints(person)
+def _annotation(person: DrawnPerson, padding: float) -> dict[str, Any]:
+    keypoints = windowed_keypoints(person, padding)
     x0, y0, x1, y1 = (float(value) for value in person.bbox_xyxy)
     return {
         "category_id": 1,
@@ -134,10 +138,10 @@ def _annotation(person: DrawnPerson) -> dict[str, Any]:
     }
 
 
-def windowed_keypoints(person: DrawnPerson) -> NDArray[np.float64]:
+def windowed_keypoints(person: DrawnPerson, padding: float = 1.25) -> NDArray[np.float64]:
     """(K, 3): the keypoints of `person` with v = 3 and place (0, 0) outside the activation window of its box."""
     keypoints = person.keypoints.copy()
-    inside = inside_windows(keypoints[None, :, :2], person_windows(person.bbox_xyxy[None]))[0]
+    inside = inside_windows(keypoints[None, :, :2], person_windows(person.bbox_xyxy[None], padding=padding))[0]
     keypoints[~inside] = (0.0, 0.0, 3.0)
     return keypoints
 

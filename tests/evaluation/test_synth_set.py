@@ -51,6 +51,17 @@ def test_pictures_depend_on_seed_and_index_alone(written: Path, tmp_path: Path) 
     assert short["annotations"] == long["annotations"][: len(short["annotations"])]
 
 
+def test_a_larger_window_keeps_more_places(written: Path, tmp_path: Path) -> None:
+    options = SMALL | {"cut_share": 0.7, "image_format": "png"}
+    path = write_synth_set(tmp_path / "wide", count=14, padding=1.5625, **options)
+    absent = []
+    for file in (written / "annotations.json", path):
+        persons = read_annotations(file).persons
+        absent.append(np.array([person.keypoints[:, 2] == 3 for person in persons]))
+    assert (absent[1] <= absent[0]).all()
+    assert 0 < absent[1].sum() < absent[0].sum()
+
+
 def test_visibility_values_follow_the_activation_window(written: Path) -> None:
     """v = 3 and (0, 0) outside the window; the true place inside it, v = 1 beyond the border."""
     document = json.loads((written / "annotations.json").read_text())
@@ -121,6 +132,7 @@ def test_an_empty_folder_is_used_and_a_full_one_kept(tmp_path: Path) -> None:
         ({"count": 2.5}, r"count must be .* got 2.5"),
         ({"seed": -1}, r"seed must be a whole number, at least 0, got -1"),
         ({"image_format": "gif"}, r'image_format must be "jpg" or "png", got \'gif\''),
+        ({"padding": 0}, r"padding must lie in \[0\.5, 10\], got 0\. Choose for example 1\.25"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
