@@ -166,8 +166,8 @@ def calibration_section(document: Document) -> list[str]:
     return [
         "## Calibration",
         "",
-        "Percent before → after, the latter on pictures that the fit did not see. Coverage error: mean distance between "
-        "q and the share of keypoints in the smallest region that holds q of a map, for q of 5 % to 95 %.",
+        "Percent before → after, the latter on pictures that the fit did not see. Coverage error: mean distance "
+        "between q and the share of keypoints in the smallest region that holds q of a map, for q of 5 % to 95 %.",
         "",
         *table(head, rows),
     ]
