@@ -1,5 +1,6 @@
 """probpose-edge: human poses that say which keypoints are in view, on phones and small computers."""
 
+from probpose_edge.calibrated_maps import calibrated_maps
 from probpose_edge.coco_results import poses_to_coco
 from probpose_edge.decode import decode_heatmaps, decode_maps, expected_oks_maps
 from probpose_edge.draw import draw_poses
@@ -62,6 +63,7 @@ __all__ = [
     "__version__",
     "box_to_window",
     "calibrate_presence",
+    "calibrated_maps",
     "cells_to_image",
     "crop_windows",
     "decode_heatmaps",

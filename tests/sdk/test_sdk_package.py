@@ -35,6 +35,7 @@ PUBLIC = {
     "__version__",
     "box_to_window",
     "calibrate_presence",
+    "calibrated_maps",
     "cells_to_image",
     "crop_windows",
     "decode_heatmaps",
