@@ -81,8 +81,12 @@ def test_the_first_set_names_the_keypoints_of_the_checkpoint(mpii: DataSource, t
     assert Skeleton.of(contract) == MPII_16
     assert model.keypoints == 16
     assert prepare(config_of(mpii, init_from=str(best)), CPU).contract.sigmas == MPII_16.sigmas
-    with pytest.raises(InputError, match=r"--init-from must hold the keypoints of --skeleton \(nose, .* Start"):
-        prepare(config_of(SYNTH, init_from=str(best), skeleton="coco-17"), CPU)
+    body = prepare(config_of(SYNTH, init_from=str(best), skeleton="coco-17"), CPU)
+    assert Skeleton.of(body.contract) == COCO_17
+    assert body.fresh == ("5 of 17 keypoints",)  # nose, eyes and ears
+    given, taken = model.map_head.final.bias, body.model.map_head.final.bias
+    wrist = [names.index("left_wrist") for names in (MPII_16.keypoint_names, COCO_17.keypoint_names)]
+    assert given[wrist[0]] == taken[wrist[1]]
 
 
 def test_a_skeleton_file_with_drawn_people(tmp_path: Path) -> None:

@@ -122,8 +122,8 @@ class TrainConfig:
     ----------
     val_annotations, val_images: the set that judges every report and chooses the best checkpoint.
     val_crop_annotations, val_crop_images: a cropped set (`probpose-edge data crop`) reported beside it.
-    skeleton: keypoints of a new network: a preset or JSON file of `probpose_edge.read_skeleton`; without it those of
-        the first annotated source.
+    skeleton: keypoints of the network: a preset or JSON file of `probpose_edge.read_skeleton`; without it those of
+        `init_from`, else of the first annotated source.
     input_wh: size of the crops that a new probpose-m sees, (192, 256) or, for a quarter of the work, (96, 128).
     window_ratio: size of the activation window over the input window, for a new map of a model with two (``-dh``).
     samples: training crops over the whole run; `samples_per_epoch` is only the interval of reports and checkpoints.

@@ -81,7 +81,9 @@ def _model(config: TrainConfig) -> tuple[nn.Module, ModelContract, tuple[str, ..
     fresh: tuple[str, ...] = ()
     if config.init_from:
         model, contract, fresh = load_initial(Path(config.init_from), config.model, window_ratio=config.window_ratio)
-        contract = with_run_skeleton(contract.replace(precision="fp32", checkpoint_sha256="", accuracy={}), config)
+        contract = contract.replace(precision="fp32", checkpoint_sha256="", accuracy={})
+        model, contract, new = with_run_skeleton(model, contract, config)
+        fresh += (f"{len(new)} of {len(contract.keypoint_names)} keypoints",) if new else ()
     else:
         skeleton = skeleton_of_run(config)
         model = build_model(

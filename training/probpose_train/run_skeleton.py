@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from probpose_edge.exceptions import InputError
 from probpose_edge.metadata import ModelContract
 from probpose_edge.skeleton import COCO_17, Skeleton
 from probpose_edge.skeleton_file import read_skeleton
 from probpose_eval.coco import read_annotations, skeleton_of
+from probpose_models.change_keypoints import change_keypoints
+from probpose_models.probpose_m import ProbPoseM
+from probpose_models.probpose_s import ProbPoseS
 from probpose_train.config import TrainConfig
 
 
@@ -23,18 +25,27 @@ def skeleton_of_run(config: TrainConfig) -> Skeleton:
     return COCO_17
 
 
-def with_run_skeleton(contract: ModelContract, config: TrainConfig) -> ModelContract:
-    """The contract of the checkpoint a run starts from, with limbs, flip pairs and sigmas of the run's skeleton.
+def with_run_skeleton(
+    model: ProbPoseM | ProbPoseS, contract: ModelContract, config: TrainConfig
+) -> tuple[ProbPoseM | ProbPoseS, ModelContract, tuple[str, ...]]:
+    """The network a run starts from, its contract, and the keypoints it must learn from fresh weights.
 
-    Without a skeleton in the configuration the checkpoint's own stands. Raises `InputError` for other keypoints.
+    Without a skeleton in the configuration the keypoints stay those of the checkpoint. With one, limbs, flip pairs and
+    sigmas are the skeleton's; other keypoints than the checkpoint's are exchanged (see `change_keypoints`).
     """
     if not config.skeleton:
-        return contract
+        return model, contract, ()
     skeleton = read_skeleton(config.skeleton)
-    if skeleton.keypoint_names != contract.keypoint_names:
-        raise InputError(
-            f"--init-from must hold the keypoints of --skeleton ({', '.join(skeleton.keypoint_names[:4])}, …), but "
-            f"{config.init_from} holds {', '.join(contract.keypoint_names[:4])}, …. Start without it, from "
-            "--backbone-weights."
-        )
-    return contract.replace(skeleton=skeleton.edges, flip_pairs=skeleton.flip_pairs, sigmas=skeleton.sigmas)
+    shape = {"skeleton": skeleton.edges, "flip_pairs": skeleton.flip_pairs, "sigmas": skeleton.sigmas}
+    names = skeleton.keypoint_names
+    if names == contract.keypoint_names:
+        return model, contract.replace(**shape), ()
+    changed, origin = change_keypoints(model, contract.keypoint_names, names)
+    contract = contract.replace(
+        **shape,
+        keypoint_names=names,
+        presence_scale=tuple(contract.presence_scale[index] if index >= 0 else 1.0 for index in origin),
+        presence_bias=tuple(contract.presence_bias[index] if index >= 0 else 0.0 for index in origin),
+        calibration={},
+    )
+    return changed, contract, tuple(name for name, index in zip(names, origin, strict=True) if index < 0)
