@@ -43,7 +43,7 @@ from probpose_edge.metadata import ModelContract
 from probpose_edge.runtimes.litert import LiteRTRuntime
 
 DEFAULT_INT8 = {"probpose-m": "int8-static", "probpose-s": "int8-dynamic"}
-"""Model → the recipe that was fastest; see above."""
+"""Model → the recipe that was fastest; see above. A network with two maps (``-dh``) takes that of the one with one."""
 
 
 def export_tflite(
@@ -67,7 +67,7 @@ def export_tflite(
     MissingExtraError: a library of the extra ``convert`` is missing.
     Whatever ends the conversion, Ctrl-C included, an older file at `config.out` stays as it was and no other is left.
     """
-    default = DEFAULT_INT8.get(contract.model, "int8-dynamic")
+    default = DEFAULT_INT8.get(contract.model.removesuffix("-dh"), "int8-dynamic")
     recipe = resolve_recipe(config, default=default, supported=INT8_RECIPES, format="TFLite")
     if config.out.suffix.lower() != ".tflite":
         raise InputError(f"A TFLite file must be named *.tflite, got {config.out.name!r}. Change its name.")

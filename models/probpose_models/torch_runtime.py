@@ -17,7 +17,8 @@ class TorchRuntime:
     provenance = "measured"
 
     def __init__(self, model: nn.Module, *, batch_size: int = 16) -> None:
-        self._deployable = Deployable(model).to(next(model.parameters()).device)
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        self._deployable = Deployable(model).to(device)
         self._batch_size = batch_size
 
     @property
