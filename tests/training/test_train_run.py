@@ -147,7 +147,7 @@ def test_refusals_before_anything_is_written(drawn: Path, tmp_path: Path) -> Non
     (tmp_path / "other.json").write_text(json.dumps(document))
     with pytest.raises(AnnotationError, match="same order"):
         other = DataSource(annotations=str(tmp_path / "other.json"), images=str(drawn / "images"))
-        train(config_of(drawn, sources=(other,)), out, console=QUIET)
+        train(config_of(drawn, sources=(*config_of(drawn).sources, other)), out, console=QUIET)
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="needs a GPU"):
             train(config_of(drawn, device="cuda"), out, console=QUIET)
