@@ -35,6 +35,7 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print all numbers and curves as JSON."),
 ) -> None:
     """Fit maps, presence and presence threshold on a set and its cropped version; store them in the metadata."""
+    from probpose_convert.write_contract import writable_format
     from probpose_eval.calibrate import THRESHOLDS
     from probpose_eval.data_source import split_source
     from probpose_eval.draw_calibration import draw_calibration, require_drawing
@@ -43,6 +44,9 @@ def command(
         raise InputError(f"The threshold must be one of {', '.join(THRESHOLDS)}, got {threshold!r}.")
     if len({path.name for path in models}) < len(models):
         raise InputError("calibrate needs files of different names, because its results are named after them.")
+    for path in models:
+        # Said before the network runs over the whole set.
+        writable_format(path)
     annotations, images = split_source(data)
     if plots is not None:
         require_drawing()

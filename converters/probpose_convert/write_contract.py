@@ -25,6 +25,19 @@ _COREML_PATH = (2, 100, 100)
 """Model.description, ModelDescription.metadata, Metadata.userDefined: the last is a list of string pairs."""
 
 
+_FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".mlpackage": "coreml", ".safetensors": "safetensors"}
+
+
+def writable_format(path: Path) -> str:
+    """The format, by the suffix, of a file whose contract can be replaced; raises `InputError` for others."""
+    if path.suffix not in _FORMATS:
+        raise InputError(
+            f"Metadata can be written into .onnx, .tflite, .mlpackage and .safetensors files, got {path.name!r}. "
+            "Save other checkpoints with `probpose-edge convert` first."
+        )
+    return _FORMATS[path.suffix]
+
+
 def write_contract(path: Path, contract: ModelContract, out: Path | None = None) -> None:
     """Put `contract` into a .onnx, .tflite, .mlpackage or .safetensors file, in place or as the new file `out`.
 
@@ -34,13 +47,7 @@ def write_contract(path: Path, contract: ModelContract, out: Path | None = None)
     Raises `ModelFileError` for a file that is missing or damaged, `InputError` for other kinds of files, for an `out`
     with another suffix, and for the contract of another format.
     """
-    formats = {".onnx": "onnx", ".tflite": "tflite", ".mlpackage": "coreml", ".safetensors": "safetensors"}
-    kind = formats.get(path.suffix)
-    if kind is None:
-        raise InputError(
-            f"Metadata can be written into .onnx, .tflite, .mlpackage and .safetensors files, got {path.name!r}. "
-            "Save other checkpoints with `probpose-edge convert` first."
-        )
+    kind = writable_format(path)
     if contract.format != kind:
         raise InputError(
             f"The contract of {path.name} must have the format {kind!r}, got {contract.format!r}. Read it from the "

@@ -86,6 +86,8 @@ def test_calibrate_names_what_is_wrong(
     assert failed.err == (
         "error: A data set is written annotations.json:images/, got 'somewhere.json'. Name both parts.\n"
     )
+    failed = cli("calibrate", tmp_path / "published.pth", "--data", data(drawn_set))
+    assert "Metadata can be written into .onnx, .tflite, .mlpackage and .safetensors files" in failed.err
     failed = cli("calibrate", onnx, "--data", data(drawn_set), "--threshold", "best")
     assert "The threshold must be one of balanced, accuracy, got 'best'." in failed.err
     (tmp_path / "model.onnx").touch()
