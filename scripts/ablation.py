@@ -89,7 +89,8 @@ def variant_config(
     freeze: int,
     seed: int,
 ) -> TrainConfig:
-    """One of the four runs. The Gaussians of the heatmaps have the share of the map that 2 cells have of 48x64."""
+    """One of the four runs: a constant rate after the warm-up, and averaged weights. The Gaussians of the heatmaps have
+    the share of the map that 2 cells have of 48x64."""
     return TrainConfig(
         sources=sources,
         input_wh=(96, 128),
@@ -99,7 +100,7 @@ def variant_config(
         samples_per_epoch=3200,
         warmup_steps=40,
         schedule="steps",
-        milestones=(0.85,),
+        milestones=(),
         ema_decay=0.98,
         seed=seed,
         augment=AugmentConfig(crop=AugmentConfig().crop if crop else 0.0),
