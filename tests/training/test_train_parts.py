@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 from probpose_edge.exceptions import InputError
 from probpose_train.config import DataSource, LossConfig, TrainConfig
 from probpose_train.dataset import Part, PartSampler
-from probpose_train.distributed import Group, join_group
+from probpose_train.distributed import Group, choose_device, join_group
 from probpose_train.loss_kernels import make_kernels
 from probpose_train.losses import Targets
 from probpose_train.optimizer import make_optimizer
@@ -72,8 +72,10 @@ def test_the_gradient_of_a_batch_is_that_of_its_parts() -> None:
     whole = gradients(configured(**settings), prepared, batch)
     divided = gradients(configured(**settings, accumulate=4), prepared, batch)
     assert len(whole) > 100
+    # The bias of the map head has no gradient, because sparsemax ignores what all cells share: rounding remains.
+    largest = max(float(value.abs().max()) for value in whole.values())
     for name, value in whole.items():
-        bound = 1e-4 * float(value.abs().max()) + 1e-9
+        bound = 1e-4 * float(value.abs().max()) + 1e-6 * largest
         torch.testing.assert_close(divided[name], value, rtol=1e-3, atol=bound)
 
 
@@ -81,3 +83,16 @@ def test_a_batch_that_does_not_divide_among_the_processes_is_refused(monkeypatch
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(InputError, match=r"8 samples do not among 3 process\(es\).*--batch-size"), join_group(SETTINGS):
         pass
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device(configured(device="auto"), 0) == torch.device("cuda", 0)
+    assert choose_device(SETTINGS, 1) == torch.device("cpu")
+    with pytest.raises(InputError, match=r"process 1 finds 1\. Start no more than that with --nproc-per-node"):
+        choose_device(configured(device="cuda"), 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(configured(device="auto"), 3) == torch.device("cpu")
+    with pytest.raises(InputError, match="needs a GPU that torch can use, and there is none"):
+        choose_device(configured(device="cuda"))

@@ -96,6 +96,12 @@ def mean_over_group(values: torch.Tensor, group: Group) -> torch.Tensor:
     return values
 
 
+def wait_for_all(group: Group) -> None:
+    """Return when every process is here."""
+    if group.size > 1:
+        distributed.barrier()
+
+
 def decided_by_leader(decision: bool, group: Group) -> bool:
     """What the first process decided; the others wait for it here."""
     if group.size == 1:

@@ -121,7 +121,9 @@ def _losses(tools: StepTools, pixels: torch.Tensor | PackedPlans, targets: Targe
         terms = heatmap_losses(outputs, targets, tools.kernels, tools.config.loss)
     else:
         terms = compute_losses(outputs, targets, tools.kernels, contract.temperature, tools.config.loss)
-    taught = {} if answers is None else distillation_losses(tools.teacher, answers, outputs, tools.config.loss)
+    taught: dict[str, torch.Tensor] = {}
+    if tools.teacher is not None and answers is not None:
+        taught = distillation_losses(tools.teacher, answers, outputs, tools.config.loss)
     total = torch.stack([terms["total"], *taught.values()]).sum()
     if tools.group.size > 1:
         # A head without labels in a part must still take part when gradients are averaged.

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from probpose_edge.exceptions import TrainingError
 from probpose_train.config import TrainConfig
 from probpose_train.dataset import Part, make_loader
-from probpose_train.distributed import Group, decided_by_leader, join_group, synchronise_statistics
+from probpose_train.distributed import Group, decided_by_leader, join_group, synchronise_statistics, wait_for_all
 from probpose_train.loss_kernels import make_kernels
 from probpose_train.optimizer import make_optimizer
 from probpose_train.prepare import Prepared, freeze_blocks, prepare
@@ -36,7 +36,8 @@ def train(config: TrainConfig, folder: Path, *, console: Console | None = None) 
     with join_group(config) as group:
         prepared = prepare(config, group.device)
         refuse_other_run(folder)
-        decided_by_leader(True, group)
+        # Nobody may look for another run in the folder after the leading process has written this one there.
+        wait_for_all(group)
         if group.leads:
             create_run_folder(folder, config)
         return _run(config, folder, prepared, None, group, console)
