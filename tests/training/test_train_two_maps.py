@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from probpose_edge.exceptions import TrainingError
 from probpose_edge.skeleton import COCO_17
-from probpose_models.checkpoint import build_model, checkpoint_contract
+from probpose_eval.synth_set import write_synth_set
+from probpose_models.checkpoint import build_model, checkpoint_contract, load_checkpoint, save_checkpoint
 from probpose_models.deploy import Deployable
 from probpose_models.outputs import PoseOutputs
 from probpose_train.augment import TrainSample, WindowFrame, augment
-from probpose_train.config import AugmentConfig, LossConfig
+from probpose_train.config import AugmentConfig, DataSource, LossConfig, TrainConfig
 from probpose_train.loss_kernels import make_kernels
 from probpose_train.losses import LossKernels, Targets, change_window, compute_losses, inside_map
 from probpose_train.sources import TrainPerson
+from probpose_train.training_loop import train
 
 RATIO = 1.25
 ONE = WindowFrame(input_wh=(192, 256), heatmap_wh=(48, 64), padding=1.25, flip_permutation=COCO_17.flip_permutation)
@@ -177,3 +182,29 @@ def test_a_few_steps_teach_both_maps() -> None:
     for name in ("oks", "expert_oks", "alignment", "expert_alignment", "presence"):
         assert history[-1][name] < 0.8 * history[0][name], name
     assert history[-1]["mean_oks"] > 0.6
+
+
+def test_a_run_turns_one_map_into_two_and_says_what_is_fresh(tmp_path: Path) -> None:
+    write_synth_set(tmp_path / "set", count=2, seed=1, width=160, height=160, persons=(1, 1))
+    one = build_model("probpose-s", channels=16, depth=1, heads=4, deconvolutions=(8, 8))
+    save_checkpoint(tmp_path / "one.safetensors", one, checkpoint_contract(one))
+    config = TrainConfig(
+        sources=(
+            DataSource(annotations=str(tmp_path / "set" / "annotations.json"), images=str(tmp_path / "set" / "images")),
+        ),
+        model="probpose-s-dh",
+        init_from=str(tmp_path / "one.safetensors"),
+        window_ratio=1.4,
+        samples=4,
+        samples_per_epoch=4,
+        batch_size=2,
+        device="cpu",
+        bf16="off",
+    )
+    console = Console(record=True, file=io.StringIO(), width=200)
+    best = train(config, tmp_path / "run", console=console)
+    assert "so from fresh weights: larger_map_head." in console.export_text()
+    model, contract = load_checkpoint(best)
+    assert (model.name, contract.window_ratio, model.sizes) == ("probpose-s-dh", 1.4, one.sizes)
+    header = (tmp_path / "run" / "log.csv").read_text().splitlines()[0]
+    assert {"oks", "expert_oks", "alignment", "expert_alignment"} <= set(header.split(","))
