@@ -231,7 +231,7 @@ def test_interrupted_training_says_how_to_go_on(cli: Cli, tmp_path: Path, monkey
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("probpose_train.training_loop._step", interrupt)
+    monkeypatch.setattr("probpose_train.training_loop.training_step", interrupt)
     done = cli("train", "--data", "synth", "--out", tmp_path / "run", "--samples", 4, "--batch-size", 2)
     assert done.code == 2
     assert "no checkpoint yet" in done.err
