@@ -284,9 +284,7 @@ def test_other_architectures_are_named_by_what_they_lack(write: Callable[..., Pa
     blocks = {name: value for name, value in vitpose().items() if ".layers." not in name}
     with pytest.raises(CheckpointError, match=r"lacks backbone\.layers\.0\.ln1\.weight"):
         load_release(write(blocks))
-    with pytest.raises(
-        CheckpointError, match=r"Attention heads must divide .* 7 heads for 24"
-    ):
+    with pytest.raises(CheckpointError, match=r"Attention heads must divide .* 7 heads for 24"):
         load_release(write(vitpose(), meta={"cfg": "num_heads=7"}))
 
 
