@@ -424,7 +424,7 @@ def test_package_with_another_interface(package: Path) -> None:
         specification.description.input[0].type.imageType.colorSpace = 30  # BGR
 
     rewrite(package, swap_colours)
-    with pytest.raises(ModelFileError, match=r"has one RGB image input 'image' and the float outputs logits, presence, vis"):
+    with pytest.raises(ModelFileError, match=r"has one RGB image input 'image' and the float outputs logits, pres"):
         open_simulated(package)
 
 
