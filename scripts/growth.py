@@ -29,6 +29,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/growth.json"))
     options = parser.parse_args()
     runs = [describe_run(*text.split("=", 1)) for text in options.runs]
+    labels = {Path(text.split("=", 1)[1]).name: text.split("=", 1)[0] for text in options.runs}
+    for run in runs:
+        run["started_from"] = labels.get(run["started_from"], run["started_from"])
     write_text_atomically(options.out, json.dumps({"runs": runs}, indent=1) + "\n")
     for run in runs:
         last = run["points"][-1] if run["points"] else None

@@ -114,6 +114,8 @@ def ablation_section(document: Document) -> list[str]:
         "",
         *table(["what is added", *COLUMNS], differences),
         "",
+        *(reading(difference) for difference in document["differences"][:2]),
+        "",
         "At the usual thresholds (0.5 for presence, 0.3 for the confidence of heatmaps):",
         "",
         *table(["run", "threshold", "Ex-AP", "cropped: Ex-AP", "presence, balanced"], usual),
@@ -121,6 +123,16 @@ def ablation_section(document: Document) -> list[str]:
         *([document["note"], ""] if "note" in document else []),
         f"`{document['command']}`",
     ]
+
+
+def reading(difference: Document) -> str:
+    """What a difference says on the cropped set, and whether it can be told from chance."""
+    parts = []
+    for metric, factor, unit in (("Ex-AP", 100, " points of Ex-AP"), ("mean-Ex-OKS", 1, " of mean Ex-OKS")):
+        interval = difference["cropped"][metric]
+        told = interval["low"] > 0 or interval["high"] < 0
+        parts.append(f"{signed(interval, factor)}{unit}, {'told' if told else 'not told'} from chance")
+    return f"On the cropped set, {difference['what']}: {'; '.join(parts)}."
 
 
 def movenet_section(document: Document) -> list[str]:
@@ -199,7 +211,7 @@ def growth_section(document: Document, ablation: Document | None) -> list[str]:
             ]
         )
     note = []
-    if ablation:
+    if ablation and any(run["input_wh"] == ablation["input_wh"] for run in document["runs"]):
         small = "{}×{}".format(*ablation["input_wh"])
         note = ["", f"Runs on crops of {small} are there to compare with each other, not with the others."]
     return [
@@ -222,6 +234,9 @@ def growth_section(document: Document, ablation: Document | None) -> list[str]:
             rows,
         ),
         *note,
+        "",
+        "Not measured: how the result grows with the number of persons (`scripts/fewer_persons.py` makes the sets), "
+        "and with the size of the network, for which there is no second set of ImageNet weights.",
     ]
 
 
