@@ -4,8 +4,7 @@
 
 Reads what lies in docs/results; what is missing is left out:
   ablation.json, movenet.json, growth.json   by scripts/ablation.py, compare_movenet.py and growth.py
-  calibration.json, calibration/*.png        by probpose-edge calibrate MODEL... --data ... --json --plots
-  kernels*.md, throughput*.md                by scripts/compare_kernels.py and benchmark_training.py
+  calibration*, kernels*, throughput*        by scripts/calibration_page.py, compare_kernels.py, benchmark_training.py
 """
 
 from __future__ import annotations
@@ -48,7 +47,6 @@ def main() -> None:
     sections: tuple[tuple[str, Callable[[Document], list[str]]], ...] = (
         ("ablation.json", ablation_section),
         ("movenet.json", movenet_section),
-        ("calibration.json", calibration_section),
     )
     lines = [
         "# What training gives",
@@ -62,7 +60,7 @@ def main() -> None:
     if "growth.json" in documents:
         write_bytes_atomically(options.picture, draw_growth(documents["growth.json"], documents.get("movenet.json")))
         lines += ["", *growth_section(documents["growth.json"], documents.get("ablation.json"))]
-    lines += linked_section("Calibration curves", options.results, "calibration", "`probpose-edge calibrate --plots`")
+    lines += linked_section("Calibration curves", options.results, "calibration", "`scripts/calibration_page.py`")
     lines += linked_section("Decode kernels", options.results, "kernels", "`scripts/compare_kernels.py`")
     lines += linked_section("Training throughput", options.results, "throughput", "`scripts/benchmark_training.py`")
     write_text_atomically(options.results / "training.md", "\n".join(lines) + "\n")
@@ -162,32 +160,6 @@ def movenet_section(document: Document) -> list[str]:
         "",
         f"`{document['command']}`",
     ]
-
-
-def calibration_section(document: Document) -> list[str]:
-    """What `probpose-edge calibrate --json` found, before and on held-out pictures."""
-    rows = []
-    for name, found in document.items():
-        levels, coverage, presence = found["coverage"]["levels"], found["coverage"], found["presence"]
-        errors = [mean_distance(levels, coverage[which]) for which in ("before", "held_out")]
-        for kind, after in presence["held_out"].items():
-            pairs = [(presence["before"][field], after[field]) for field in ("ece", "balanced_accuracy", "accuracy")]
-            values = [tuple(errors), *pairs]
-            rows.append([name, kind, *(f"{100 * one:.1f} → {100 * two:.1f}" for one, two in values)])
-    head = ["file", "threshold", "coverage error", "presence ECE", "balanced accuracy", "accuracy"]
-    return [
-        "## Calibration",
-        "",
-        "Percent before → after, the latter on pictures that the fit did not see. Coverage error: mean distance "
-        "between q and the share of keypoints in the smallest region that holds q of a map, for q of 5 % to 95 %.",
-        "",
-        *table(head, rows),
-    ]
-
-
-def mean_distance(wanted: Sequence[float], found: Sequence[float]) -> float:
-    """Mean absolute difference."""
-    return sum(abs(one - two) for one, two in zip(wanted, found, strict=True)) / len(wanted)
 
 
 def growth_section(document: Document, ablation: Document | None) -> list[str]:

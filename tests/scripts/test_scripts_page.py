@@ -64,13 +64,6 @@ def movenet_document() -> dict[str, Any]:
     return {"models": models, "difference": difference, "command": "python scripts/compare_movenet.py m.onnx"}
 
 
-def calibration_document() -> dict[str, Any]:
-    quality = {"ece": 0.05, "balanced_accuracy": 0.7, "accuracy": 0.9}
-    presence = {"before": quality, "held_out": {"balanced": quality | {"balanced_accuracy": 0.8}}}
-    coverage = {"levels": [0.25, 0.75], "before": [0.15, 0.55], "held_out": [0.24, 0.76]}
-    return {"m.onnx": {"coverage": coverage, "presence": presence}}
-
-
 def growth_document() -> dict[str, Any]:
     points = [{"samples": n, "mean-OKS": oks, "AP": oks / 2} for n, oks in ((3200, 0.3), (6400, 0.45), (9600, 0.44))]
     run = {
@@ -96,7 +89,6 @@ def test_the_page_holds_every_measurement_and_the_picture(
     results.mkdir()
     for name, document in (
         ("ablation", ablation_document()), ("movenet", movenet_document()), ("growth", growth_document()),
-        ("calibration", calibration_document()),
     ):  # fmt: skip
         (results / f"{name}.json").write_text(json.dumps(document))
     (results / "calibration").mkdir()
@@ -113,7 +105,6 @@ def test_the_page_holds_every_measurement_and_the_picture(
     assert "0.450 at 6,400" in text
     assert "never validated" not in text
     assert "![calibration, coverage](calibration/coverage.png)" in text
-    assert "| m.onnx | balanced | 15.0 → 1.0 | 5.0 → 5.0 | 70.0 → 80.0 | 90.0 → 90.0 |" in text
     assert "Training throughput" not in text
     assert picture.read_bytes().startswith(b"\x89PNG")
 
