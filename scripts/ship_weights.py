@@ -3,12 +3,14 @@
     python scripts/ship_weights.py runs/m/best.safetensors --val val.json:images/ --calib train.json:images/
 
 Writes the float16 checkpoint, with its accuracy on the validation set in its metadata, into models/, and the INT8 ONNX
-and TFLite files made from it into sdk/. The files are what `probpose-edge convert` would write.
+and TFLite files made from it into sdk/. The files are what `probpose-edge convert` would write, and all three are
+calibrated, as `probpose-edge calibrate` would, on the calibration set.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 from pathlib import Path
 
 from probpose_convert.calibration_crops import read_calibration_crops
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--val", required=True, help="annotations.json:images/")
     parser.add_argument("--calib", required=True, help="annotations.json:images/")
+    parser.add_argument("--threshold", default="balanced", help="presence threshold, as for `probpose-edge calibrate`")
     args = parser.parse_args()
     model, contract = load_checkpoint(args.checkpoint)
     contract = contract.replace(precision="fp16", recipe="fp16", checkpoint_sha256="", accuracy={})
@@ -46,16 +49,25 @@ def main() -> None:
         f"{Path(annotations_path).stem}: AP": round(standard["AP"], 4),
     }
     save_checkpoint(CHECKPOINT, model, contract.replace(checkpoint_sha256="", accuracy=accuracy))
+    calibrate([CHECKPOINT], args.calib, args.threshold)
     calibration, parity = read_calibration_crops(args.calib, 384)
-    for result in convert_all(
+    results = convert_all(
         CHECKPOINT,
         [("onnx", "int8"), ("tflite", "int8")],
         SDK_WEIGHTS,
         calibration_crops=calibration,
         parity_crops=parity,
-    ):
-        print(result)
+    )
+    calibrate([result.path for result in results], args.calib, args.threshold)
+    for result in results:
+        print(result.path, result.size_bytes, result.parity)
     print(accuracy)
+
+
+def calibrate(paths: list[Path], data: str, threshold: str) -> None:
+    """`probpose-edge calibrate`, in place."""
+    command = ["probpose-edge", "calibrate", *map(str, paths), "--data", data, "--threshold", threshold]
+    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def command(
     crop_seed: int = typer.Option(0, min=0, help="Seed of the cropped version of the set, which is used beside it."),
     threshold: str = typer.Option(
         "balanced",
-        help="Stored presence threshold: balanced (as many absent as present) or accuracy (as often as in the set).",
+        help="Stored presence threshold: balanced (as many absent as present), accuracy (as in the set), or a number.",
     ),
     out_dir: Path | None = typer.Option(None, "--out", help="Folder for calibrated copies; else files are changed."),
     plots: Path | None = typer.Option(None, "--plots", help="Folder for the curves as pictures."),
@@ -36,12 +36,11 @@ def command(
 ) -> None:
     """Fit maps, presence and presence threshold on a set and its cropped version; store them in the metadata."""
     from probpose_convert.write_contract import writable_format
-    from probpose_eval.calibrate import THRESHOLDS
+    from probpose_eval.calibrate import check_threshold
     from probpose_eval.data_source import split_source
     from probpose_eval.draw_calibration import draw_calibration, require_drawing
 
-    if threshold not in THRESHOLDS:
-        raise InputError(f"The threshold must be one of {', '.join(THRESHOLDS)}, got {threshold!r}.")
+    check_threshold(threshold)
     if len({path.name for path in models}) < len(models):
         raise InputError("calibrate needs files of different names, because its results are named after them.")
     for path in models:
@@ -161,7 +160,9 @@ def _print(name: str, calibration: Calibration) -> None:
     fit = calibration.coverage_fit
     out.print(f"maps: softmax at temperature {fit.temperature:.3g}, {100 * fit.lost_share:.0f} % of the mass spread")
     table = Table("%", "before", *(f"held out, {kind}" for kind in calibration.presence_held_out))
-    errors = [coverage_error(calibration.coverage_before)] + [coverage_error(calibration.coverage_held_out)] * 2
+    errors = [coverage_error(calibration.coverage_before)] + [coverage_error(calibration.coverage_held_out)] * len(
+        calibration.presence_held_out
+    )
     table.add_row("coverage error of the maps", *(f"{100 * error:.1f}" for error in errors))
     qualities = [calibration.presence_before, *calibration.presence_held_out.values()]
     for label, field in (

@@ -47,7 +47,8 @@ class Calibration:
     Attributes
     ----------
     coverage_fit, presence_fit: the numbers, fitted on all pictures.
-    thresholds: the best presence thresholds by kind, see `best_thresholds`; `chosen` is the kind that is stored.
+    thresholds: the best presence thresholds by kind, see `best_thresholds`, and the one that was "given", if one was;
+        `chosen` is the kind that is stored.
     coverage_before, coverage_fitted, coverage_held_out: (19,) shares, see `probpose_eval.coverage.coverage`.
     presence_before: at the file's threshold. presence_fitted, presence_held_out: by kind of threshold.
     reliability_before, reliability_held_out: see `probpose_eval.presence_reliability.reliability`.
@@ -108,20 +109,19 @@ def calibrate(
     contract: ModelContract,
     samples: CalibrationSamples,
     *,
-    threshold: str = "balanced",
+    threshold: str | float = "balanced",
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """Fit maps, presence and threshold of one model on what `collect_samples` gave for it.
 
     threshold: which of `THRESHOLDS` is stored: the best for as many absent as present keypoints, or for the set as it
-    is. progress: called with (steps done, steps in all).
+    is; or a number between 0 and 1, which is stored as it is. progress: called with (steps done, steps in all).
 
     Raises `InputError` for another kind of threshold, for fewer than two pictures, and for samples in which no
     keypoint, or every one, is absent.
     """
     presence = samples.presence
-    if threshold not in THRESHOLDS:
-        raise InputError(f"The threshold must be one of {', '.join(THRESHOLDS)}, got {threshold!r}.")
+    given = check_threshold(threshold)
     present = int(presence.present.sum())
     if not present or present == len(presence) or not len(samples.maps):
         raise InputError(
@@ -133,14 +133,14 @@ def calibrate(
     coverage_fit = fit_coverage(standings)
     presence_fit = fit_presence(presence, len(contract.keypoint_names))
     fitted = presence_fit.apply(presence)
-    thresholds = best_thresholds(fitted, presence.present)
+    thresholds = {**best_thresholds(fitted, presence.present), **given}
     before = _before(contract).apply(presence)
-    held_out, answers = _presence_held_out(presence, folds, len(contract.keypoint_names))
+    held_out, answers = _presence_held_out(presence, folds, len(contract.keypoint_names), given)
     return Calibration(
         coverage_fit=coverage_fit,
         presence_fit=presence_fit,
         thresholds=thresholds,
-        chosen=threshold,
+        chosen="given" if given else str(threshold),
         coverage_before=coverage(_standing_before(contract, samples.maps)),
         coverage_fitted=coverage(standings[coverage_fit.temperature].spread(coverage_fit.lost_share)),
         coverage_held_out=_coverage_held_out(samples.maps, standings, folds),
@@ -162,6 +162,21 @@ def calibrate(
         present=present,
         absent=len(presence) - present,
     )
+
+
+def check_threshold(threshold: str | float) -> dict[str, float]:
+    """``{"given": value}`` for a number, nothing for one of `THRESHOLDS`; raises `InputError` for anything else."""
+    if threshold in THRESHOLDS:
+        return {}
+    try:
+        value = float(threshold)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1:
+        raise InputError(
+            f"The threshold must be one of {', '.join(THRESHOLDS)}, or a number between 0 and 1, got {threshold!r}."
+        )
+    return {"given": value}
 
 
 def _before(contract: ModelContract) -> PresenceFit:
@@ -196,16 +211,16 @@ def _coverage_held_out(maps: MapSamples, standings: dict[float, Standing], folds
 
 
 def _presence_held_out(
-    presence: PresenceSamples, folds: list[NDArray[np.int64]], keypoints: int
+    presence: PresenceSamples, folds: list[NDArray[np.int64]], keypoints: int, given: dict[str, float]
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]:
     """Probabilities, and answers by kind of threshold, of every sample from a fit without its picture."""
     probability = np.zeros(len(presence))
-    answers = {kind: np.zeros(len(presence), dtype=np.bool_) for kind in THRESHOLDS}
+    answers = {kind: np.zeros(len(presence), dtype=np.bool_) for kind in (*THRESHOLDS, *given)}
     for fold in folds:
         held = np.isin(presence.pictures, fold)
         others = presence.select(~held)
         fit = fit_presence(others, keypoints)
-        thresholds = best_thresholds(fit.apply(others), others.present)
+        thresholds = {**best_thresholds(fit.apply(others), others.present), **given}
         probability[held] = fit.apply(presence.select(held))
         for kind, answer in answers.items():
             answer[held] = probability[held] >= thresholds[kind]

@@ -76,6 +76,11 @@ def test_calibrate_changes_checkpoints_in_place(cli, drawn_set: Path, tmp_path: 
     for name, value in network.state_dict().items():
         assert value.equal(again.state_dict()[name]), name
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    done = cli("calibrate", path, "--data", data(drawn_set), "--threshold", 0.8)
+    assert "stored: the given threshold, 0.8000" in done.out
+    given = load_checkpoint(path)[1]
+    assert given.presence_threshold == 0.8
+    assert given.calibration["presence_threshold_balanced"] == after.presence_threshold != 0.8
 
 
 def test_calibrate_names_what_is_wrong(
@@ -89,7 +94,7 @@ def test_calibrate_names_what_is_wrong(
     failed = cli("calibrate", tmp_path / "published.pth", "--data", data(drawn_set))
     assert "Metadata can be written into .onnx, .tflite, .mlpackage and .safetensors files" in failed.err
     failed = cli("calibrate", onnx, "--data", data(drawn_set), "--threshold", "best")
-    assert "The threshold must be one of balanced, accuracy, got 'best'." in failed.err
+    assert "The threshold must be one of balanced, accuracy, or a number between 0 and 1, got 'best'." in failed.err
     (tmp_path / "model.onnx").touch()
     failed = cli("calibrate", onnx, tmp_path / "model.onnx", "--data", data(drawn_set))
     assert "calibrate needs files of different names" in failed.err
