@@ -28,7 +28,7 @@ from probpose_train.early_stopping import Progress
 from probpose_train.losses import Targets
 from probpose_train.prepare import prepare
 from probpose_train.report_run import _curves
-from probpose_train.run_folder import append_log, load_state, read_log, save_state
+from probpose_train.run_folder import append_log, drop_log_after, load_state, read_log, save_state
 from probpose_train.state import TrainingState, capture, restore
 
 CPU = torch.device("cpu")
@@ -174,3 +174,17 @@ def test_a_state_that_is_missing_or_damaged_says_what_to_do(tmp_path: Path) -> N
     (tmp_path / "training_state.pt").write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="--init-from"):
         load_state(tmp_path)
+
+
+def test_rows_of_steps_to_be_repeated_leave_the_log(tmp_path: Path) -> None:
+    drop_log_after(tmp_path, 0)
+    for step in (100, 200, 300):
+        append_log(tmp_path, {"step": step, "total": step / 7})
+    drop_log_after(tmp_path, 200)
+    assert [row["step"] for row in read_log(tmp_path)] == [100, 200]
+    append_log(tmp_path, {"step": 300, "total": 1.0, "val_AP": 0.5})
+    assert [row["total"] for row in read_log(tmp_path)] == [
+        pytest.approx(100 / 7, rel=1e-5),
+        pytest.approx(200 / 7, rel=1e-5),
+        1.0,
+    ]

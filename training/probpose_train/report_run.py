@@ -48,8 +48,9 @@ class Reporter:
             save_checkpoint(self.folder / LAST, network, contract)
             if state.progress.waited == 0:
                 save_checkpoint(self.folder / BEST, network, contract)
-            save_state(self.folder, capture(state, self.config))
+            # The log first: a run killed in between repeats this interval, and `resume` drops its row.
             append_log(self.folder, row)
+            save_state(self.folder, capture(state, self.config))
             write_maps(self.folder, network, contract, self.shown)
             self.draw_curves(self.folder)
             write_readme(self.folder, self.config, read_log(self.folder))

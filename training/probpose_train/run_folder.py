@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from probpose_edge.atomic_write import write_bytes_atomically
+from probpose_edge.atomic_write import write_bytes_atomically, write_text_atomically
 from probpose_edge.exceptions import TrainingError
 from probpose_train.config import TrainConfig
 
@@ -92,6 +92,17 @@ def append_log(folder: Path, row: dict[str, float | int]) -> None:
         writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row.values()])
         file.flush()
         os.fsync(file.fileno())
+
+
+def drop_log_after(folder: Path, step: int) -> None:
+    """Take out the rows of steps that a resumed run is about to repeat."""
+    path = folder / LOG
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if line.startswith("step,") or int(line.split(",")[0] or 0) <= step]
+    if kept != lines:
+        write_text_atomically(path, "".join(f"{line}\n" for line in kept))
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:

@@ -22,7 +22,15 @@ from probpose_train.loss_kernels import make_kernels
 from probpose_train.optimizer import make_optimizer
 from probpose_train.prepare import Prepared, freeze_blocks, prepare
 from probpose_train.report_run import open_reporter
-from probpose_train.run_folder import BEST, LAST, create_run_folder, load_state, read_config, refuse_other_run
+from probpose_train.run_folder import (
+    BEST,
+    LAST,
+    create_run_folder,
+    drop_log_after,
+    load_state,
+    read_config,
+    refuse_other_run,
+)
 from probpose_train.schedule import set_learning_rate
 from probpose_train.state import TrainingState, restore
 from probpose_train.step import NotFiniteError, StepTools, make_tools, training_step
@@ -49,7 +57,10 @@ def resume(folder: Path, *, console: Console | None = None) -> Path:
     config = read_config(folder)
     state = load_state(folder)
     with join_group(config) as group:
-        return _run(config, folder, prepare(config, group.device), state, group, console)
+        prepared = prepare(config, group.device)
+        if group.leads:
+            drop_log_after(folder, int(state["step"]))
+        return _run(config, folder, prepared, state, group, console)
 
 
 def _run(
