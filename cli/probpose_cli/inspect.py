@@ -47,6 +47,9 @@ def command(
     for name, value in contract.accuracy.items():
         out.print(f"measured at full precision: {name} = {value:g}")
     for name, value in contract.calibration.items():
+        # The hashes of the pictures and the figures before are in --json.
+        if name == "picture_hashes" or name.endswith("_before"):
+            continue
         out.print(f"calibration: {name} = {value}")
     for name, value in contract.versions.items():
         out.print(f"made with {name} {value}")

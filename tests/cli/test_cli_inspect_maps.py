@@ -28,7 +28,7 @@ def file_with(contract: ModelContract, path: Path) -> Path:
     [
         ({}, ["outputs logits, presence, visibility, quality"], ["two maps", "plain heatmaps", "calibration"]),
         (
-            {"window_ratio": 1.25, "calibration": {"coverage_error": 0.02}},
+            {"window_ratio": 1.25, "calibration": {"coverage_error": 0.02, "picture_hashes": "0a 1b", "x_before": 3.0}},
             [
                 "outputs logits, presence, visibility, quality, expert_logits",
                 "two maps: logits over 1.25 times the input window (padding 1.5625)",
@@ -46,7 +46,7 @@ def file_with(contract: ModelContract, path: Path) -> Path:
 def test_inspect_says_what_a_file_gives(
     cli: Callable[..., Any], tmp_path: Path, changes: dict[str, Any], said: list[str], not_said: list[str]
 ) -> None:
-    contract = read_contract(shipped_model("tflite")).replace(**changes)
+    contract = read_contract(shipped_model("tflite")).replace(**{"calibration": {}, **changes})
     printed = " ".join(cli("inspect", file_with(contract, tmp_path / "a.tflite")).out.split())
     for text in said:
         assert text in printed
