@@ -207,8 +207,8 @@ def growth_section(document: Document, ablation: Document | None) -> list[str]:
         ),
         *note,
         "",
-        "Not measured: how the result grows with the number of persons (`scripts/fewer_persons.py` makes the sets), "
-        "and with the size of the network, for which there is no second set of ImageNet weights.",
+        "`scripts/fewer_persons.py` makes the smaller sets of persons. Not measured: how the result grows with the size of "
+        "the network, for which there is no second set of ImageNet weights.",
     ]
 
 
