@@ -146,7 +146,9 @@ def test_a_calibrated_model_starts_from_its_own_numbers(template_estimator: Make
 def test_a_fit_without_ground_is_refused(template_estimator: Make) -> None:
     contract = template_estimator().contract
     samples, _ = simulated(0, pictures=4)
-    with pytest.raises(InputError, match=r"threshold must be one of balanced, accuracy, got 'best'"):
+    with pytest.raises(
+        InputError, match=r"threshold must be one of balanced, accuracy, or a number between 0 and 1, got 'best'"
+    ):
         calibrate(contract, samples, threshold="best")
     everywhere = dataclasses.replace(samples.presence, present=np.ones(len(samples.presence), dtype=np.bool_))
     with pytest.raises(InputError, match=r"keypoints inside and outside the activation window, but of 120 120 are"):
