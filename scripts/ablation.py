@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compare_movenet import anonymous_command
 from judging import (
     best_threshold,
     estimate,
@@ -30,6 +29,7 @@ from judging import (
     read_sets,
     resampled_metrics,
 )
+from made_by import anonymous_command
 from rich.console import Console
 from rich.progress import track
 

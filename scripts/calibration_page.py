@@ -9,7 +9,6 @@ cropped versions (seed 0).
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compare_kernels import RunOnce
+from made_by import anonymous_command
 
 from probpose_cli.models import open_for_evaluation
-from probpose_cli.report import relative
 from probpose_edge import ModelContract, PoseEstimator
 from probpose_edge.atomic_write import write_text_atomically
 from probpose_eval import evaluate, load_evaluation_set, mean_oks, predict_set_with_all, presence_accuracy
@@ -72,19 +71,13 @@ def main() -> None:
             temperature_table(estimator, samples, fit_set),
             threshold_table(estimator, fitted, judge_set),
             f"Fitted on {fit_set.described}.\n\nJudged on {judge_set.described}.",
-            f"Made by `python {shlex.join(shown(text) for text in sys.argv)}`.",
+            f"Made by `{anonymous_command(sys.argv[1:], Path(__file__).name)}`.",
         ]
     args.pictures.mkdir(parents=True, exist_ok=True)
     draw_calibration(args.pictures, "calibration", fitted)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(args.out, "\n\n".join(parts) + "\n")
     print(args.out.read_text(encoding="utf-8"))
-
-
-def shown(text: str) -> str:
-    """An argument as the page shows it: folders elsewhere on the machine are called DATA."""
-    parts = [relative(part) for part in text.split(":")]
-    return ":".join(f"DATA/{Path(part).name}" if Path(part).is_absolute() else part for part in parts)
 
 
 def read_both(source: str, folder: Path, contract: ModelContract) -> Both:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_by import anonymous_command
 from numpy.typing import NDArray
 
 from probpose_cli.models import open_for_evaluation
-from probpose_cli.report import relative
 from probpose_edge import PoseEstimator, RawOutputs, Runtime
 from probpose_edge.atomic_write import write_text_atomically
 from probpose_edge.exceptions import InputError
@@ -164,7 +162,7 @@ def main() -> None:
             "activation window": f"{contract.activation_padding:g} times the true box; Ex-OKS as in the paper",
             "presence threshold": f"{estimator.presence_threshold:g}",
             "cropped": f"`probpose-edge data crop` with seed {options.crop_seed}",
-            "command": f"`python {shlex.join([relative(os.path.abspath(sys.argv[0])), *map(relative, sys.argv[1:])])}`",
+            "command": f"`{anonymous_command(sys.argv[1:], Path(__file__).name)}`",
         }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     text = page(rows, sets, facts)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +28,7 @@ from judging import (
     read_sets,
     resampled_metrics,
 )
+from made_by import anonymous_command
 from movenet import MoveNet
 from rich.progress import track
 
@@ -90,15 +90,6 @@ def estimate_all(name: str, models: list[Path], movenet: Path, sets: list[Pictur
         return [estimate_with(model, data) for data in sets], USUAL_CONFIDENCE_THRESHOLD
     with open_for_evaluation(next(path for path in models if path.name == name), threads=1) as estimator:
         return [estimate(estimator, data) for data in sets], estimator.presence_threshold
-
-
-def anonymous_command(arguments: list[str], script: str) -> str:
-    """What was typed, with data folders outside the repository called ``DATA``."""
-    words = []
-    for argument in arguments:
-        parts = [f"DATA/{Path(part).name}" if Path(part).is_absolute() else part for part in argument.split(":")]
-        words.append(":".join(parts))
-    return shlex.join(["python", f"scripts/{script}", *words])
 
 
 if __name__ == "__main__":
