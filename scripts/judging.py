@@ -138,6 +138,36 @@ def presence_figures(data: PictureSet, estimates: Estimates, threshold: float) -
     return {"presence accuracy": found.accuracy, "balanced presence accuracy": found.balanced_accuracy}
 
 
+def mean_metrics(data: Sequence[PictureSet], estimates: Sequence[Estimates], threshold: float) -> dict[str, Resampled]:
+    """Means of `resampled_metrics` over versions of one set, such as cuts of the same pictures.
+
+    A bootstrap sample draws a picture with all its versions, so that intervals are as wide as the pictures are few.
+    Raises `ValueError` for versions of different pictures.
+    """
+    if any(set(each.annotations.images) != set(data[0].annotations.images) for each in data):
+        raise ValueError("Versions of a set must show the same pictures, but their image ids differ.")
+    parts = [resampled_metrics(each, found, threshold) for each, found in zip(data, estimates, strict=True)]
+    return {
+        name: Resampled(
+            value=float(np.mean([part[name].value for part in parts])),
+            samples=np.mean([part[name].samples for part in parts], axis=0),
+        )
+        for name in METRICS
+    }
+
+
+def mean_presence_figures(
+    data: Sequence[PictureSet], estimates: Sequence[Estimates], threshold: float
+) -> dict[str, float | None]:
+    """Means of `presence_figures` over versions of one set; None where a version has none."""
+    parts = [presence_figures(each, found, threshold) for each, found in zip(data, estimates, strict=True)]
+    columns = {name: [part[name] for part in parts] for name in parts[0]}
+    return {
+        name: None if None in values else float(np.mean([value for value in values if value is not None]))
+        for name, values in columns.items()
+    }
+
+
 def intervals(metrics: Mapping[str, Resampled]) -> dict[str, dict[str, float]]:
     """Values with 95 % intervals, for JSON."""
     return {name: as_numbers(metric.interval()) for name, metric in metrics.items()}

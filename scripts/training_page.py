@@ -100,8 +100,9 @@ def ablation_section(document: Document) -> list[str]:
         f"seed, the same data: they differ in the crop augmentation (probability {document['crop']} or 0) and in what "
         "the network gives, probability maps with presence, visibility and quality, or plain heatmaps (mean squared "
         "error, Gaussians of 1 cell) whose peak is the confidence. Judged are the last averaged weights on "
-        "`person_keypoints_val.json` with true boxes, plain and cropped (`probpose-edge data crop --seed 0`). Presence "
-        "thresholds were chosen by Ex-AP on the cropped training pictures.",
+        "`person_keypoints_val.json` with true boxes, plain and cropped (`probpose-edge data crop`, mean of seeds 0 "
+        f"to {document['crop_seeds'] - 1}; a bootstrap sample draws a picture with all its cuts). Presence thresholds "
+        "were chosen by Ex-AP on the cropped training pictures.",
         "",
         *table(
             ["maps", "crop augmentation", *COLUMNS, "presence, balanced", "threshold", "paper: AP COCO / CropCOCO"],

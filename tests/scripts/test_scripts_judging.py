@@ -154,3 +154,30 @@ def test_the_ablation_trains_judges_and_does_not_train_again(
     scripts["ablation"].main()
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("last.safetensors")} == written
     assert json.loads(out.read_text())["runs"] == document["runs"]
+
+
+def test_means_over_cuts_draw_each_picture_with_all_of_them(
+    scripts: dict[str, ModuleType], drawn: Path, tmp_path: Path
+) -> None:
+    judging = scripts["judging"]
+    data, estimates = noisy_estimates(scripts, drawn, "cropped", tmp_path)
+    alone = judging.resampled_metrics(data, estimates, 0.5)
+    worse = dataclasses.replace(estimates, keypoints=estimates.keypoints + 4.0)
+    moved = judging.resampled_metrics(data, worse, 0.5)
+    both = judging.mean_metrics([data, data], [estimates, worse], 0.5)["mean-OKS"]
+    assert both.value == pytest.approx((alone["mean-OKS"].value + moved["mean-OKS"].value) / 2)
+    np.testing.assert_allclose(both.samples, (alone["mean-OKS"].samples + moved["mean-OKS"].samples) / 2)
+    assert moved["mean-OKS"].value < alone["mean-OKS"].value
+    figures = judging.mean_presence_figures([data, data], [estimates, estimates], 0.5)
+    assert figures == judging.presence_figures(data, estimates, 0.5)
+
+
+def test_cuts_of_other_pictures_have_no_common_mean(
+    scripts: dict[str, ModuleType], drawn: Path, tmp_path: Path
+) -> None:
+    judging = scripts["judging"]
+    data, estimates = noisy_estimates(scripts, drawn, "plain", tmp_path)
+    images = dict(list(data.annotations.images.items())[:-1])
+    fewer = dataclasses.replace(data, annotations=dataclasses.replace(data.annotations, images=images))
+    with pytest.raises(ValueError, match="must show the same pictures"):
+        judging.mean_metrics([data, fewer], [estimates, estimates], 0.5)

@@ -51,7 +51,7 @@ def ablation_document() -> dict[str, Any]:
     differences = [{"what": "crop augmentation", "plain": figures(0.01), "cropped": figures(0.123)}]
     return {
         "runs": runs, "differences": differences, "input_wh": [96, 128], "samples": 12800, "freeze": 11, "crop": 0.4,
-        "command": "python scripts/ablation.py",
+        "crop_seeds": 8, "half_body": 0.0, "command": "python scripts/ablation.py",
     }  # fmt: skip
 
 
