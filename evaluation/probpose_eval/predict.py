@@ -63,12 +63,7 @@ def predict_set_with_all(
     progress: Progress | None = None,
 ) -> list[list[dict[str, Any]]]:
     """One result list per estimator, as `predict_set`; pictures are read and cut once for estimators that cut alike."""
-    for estimator in estimators:
-        if estimator.contract.keypoint_names != annotations.keypoint_names:
-            raise AnnotationError(
-                f"A model must have the keypoints of the set ({', '.join(annotations.keypoint_names)}), but "
-                f"{estimator.contract.model} has {', '.join(estimator.contract.keypoint_names)}. Use a matching set."
-            )
+    check_keypoints(estimators, annotations)
     cuts = list(dict.fromkeys((e.contract.input_wh, e.contract.padding) for e in estimators))
     total, done = len(labelled_persons(annotations)) * len(cuts), 0
     results: list[list[dict[str, Any]]] = [[] for _ in estimators]
@@ -82,6 +77,16 @@ def predict_set_with_all(
                 progress(done, total)
     order = {person.id: index for index, person in enumerate(annotations.persons)}
     return [sorted(rows, key=lambda row: order[row["annotation_id"]]) for rows in results]
+
+
+def check_keypoints(estimators: Sequence[PoseEstimator], annotations: AnnotationSet) -> None:
+    """Raise `AnnotationError`, naming the model, unless every model has the keypoints of the set."""
+    for estimator in estimators:
+        if estimator.contract.keypoint_names != annotations.keypoint_names:
+            raise AnnotationError(
+                f"A model must have the keypoints of the set ({', '.join(annotations.keypoint_names)}), but "
+                f"{estimator.contract.model} has {', '.join(estimator.contract.keypoint_names)}. Use a matching set."
+            )
 
 
 def iterate_crops(

@@ -133,19 +133,35 @@ class PoseEstimator:
                 f"Crops must have shape (N, {height}, {width}, 3) and windows (N, 4), got {np.shape(crops)} and "
                 f"{frames.shape}. Make both with box_to_window and crop_windows."
             )
-        if boxes_xyxy is None:
-            half = frames[:, 2:] / 2
-            boxes_xyxy = np.concatenate([frames[:, :2] - half, frames[:, :2] + half], axis=1)
-        boxes = np.array(boxes_xyxy, dtype=np.float64)
-        if boxes.shape != (n, 4):
-            raise InputError(
-                f"There must be one box per crop, ({n}, 4), got {boxes.shape}. Leave boxes_xyxy out or match it."
-            )
+        boxes = _boxes_of(frames, boxes_xyxy)
         parts = [
             self._predict(crops[part], frames[part], boxes[part], return_maps)
             for part in (slice(start, start + PERSONS_AT_ONCE) for start in range(0, n, PERSONS_AT_ONCE))
         ]
         return Poses.concatenate(parts) if parts else self._no_poses(return_maps)
+
+    def decode_outputs(
+        self,
+        raw: RawOutputs,
+        windows: NDArray[np.floating],
+        *,
+        boxes_xyxy: NDArray[np.floating] | None = None,
+        return_maps: bool = False,
+    ) -> Poses:
+        """Poses from what ``runtime.run`` gave for N crops: `predict_crops` for who needs the logits, too.
+
+        raw: outputs of this estimator's runtime, not changed. The rest is as in `predict_crops`.
+
+        Raises `ModelFileError` for outputs unlike the metadata, `InputError` for windows or boxes of another shape.
+        """
+        n = len(raw.logits)
+        frames = np.array(windows, dtype=np.float64)
+        if frames.shape != (n, 4):
+            raise InputError(
+                f"There must be one window per crop, ({n}, 4), got {frames.shape}. Pass the windows the crops were "
+                "cut from."
+            )
+        return self._decode(raw, frames, _boxes_of(frames, boxes_xyxy), return_maps)
 
     def close(self) -> None:
         """Release the model; further calls are errors."""
@@ -172,9 +188,13 @@ class PoseEstimator:
     def _predict(
         self, crops: NDArray[np.uint8], windows: NDArray[np.float64], boxes: NDArray[np.float64], return_maps: bool
     ) -> Poses:
+        return self._decode(self.runtime.run(crops), windows, boxes, return_maps)
+
+    def _decode(
+        self, raw: RawOutputs, windows: NDArray[np.float64], boxes: NDArray[np.float64], return_maps: bool
+    ) -> Poses:
         contract = self.contract
-        raw = self.runtime.run(crops)
-        self._check_outputs(raw, len(crops))
+        self._check_outputs(raw, len(windows))
         located = locate_keypoints(raw, windows, contract)
         # Copies: runtimes may reuse their buffers.
         said, visibility, quality = (
@@ -234,6 +254,19 @@ class PoseEstimator:
             keypoint_names=self.contract.keypoint_names,
             maps=np.zeros((0, k, height, width), dtype=np.float32) if return_maps else None,
         )
+
+
+def _boxes_of(windows: NDArray[np.float64], boxes_xyxy: NDArray[np.floating] | None) -> NDArray[np.float64]:
+    """The (N, 4) boxes to report for N windows: those given, else the corners of the windows."""
+    if boxes_xyxy is None:
+        half = windows[:, 2:] / 2
+        return np.concatenate([windows[:, :2] - half, windows[:, :2] + half], axis=1)
+    boxes = np.array(boxes_xyxy, dtype=np.float64)
+    if boxes.shape != (len(windows), 4):
+        raise InputError(
+            f"There must be one box per crop, ({len(windows)}, 4), got {boxes.shape}. Leave boxes_xyxy out or match it."
+        )
+    return boxes
 
 
 def calibrate_presence(
