@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import AnnotationError, InputError
 from probpose_eval.coco import AnnotationSet, ImageEntry, Person, annotations_to_document, read_annotations
+from probpose_eval.domain_areas import AREAS, areas_of_keypoints, points_between
 from probpose_eval.pictures import read_picture
 from probpose_eval.windows import inside_windows, person_windows
 
@@ -160,27 +161,11 @@ def domain_shares(
 ) -> dict[str, float]:
     """Percent of the labelled keypoints in each area of appendix A: the domain of a set, as in table 3 of the paper.
 
-    A in the box; B in window and picture, outside the box; C in the window, outside the picture; D outside the window,
-    in the picture; E outside both. Keypoints with v = 3 have no place any more and count as E. Crowds are left out.
+    See `areas_of_keypoints`. Crowds are left out.
     """
     persons = [p for p in annotations.persons if not p.iscrowd]
-    counts = dict.fromkeys("ABCDE", 0)
-    if persons:
-        boxes = np.stack([p.bbox_xyxy for p in persons])
-        keypoints = np.stack([p.keypoints for p in persons])
-        sizes = np.array(
-            [(annotations.images[p.image_id].width, annotations.images[p.image_id].height) for p in persons]
-        )
-        points, v = keypoints[..., :2], keypoints[..., 2]
-        in_box = _between(points, boxes[:, None, :2], boxes[:, None, 2:])
-        in_window = inside_windows(points, person_windows(boxes, input_wh=input_wh, padding=padding))
-        in_picture = _between(points, np.zeros(2), sizes[:, None])
-        placed = (v == 1) | (v == 2)
-        counts["A"] = int((placed & in_box).sum())
-        counts["B"] = int((placed & ~in_box & in_window & in_picture).sum())
-        counts["C"] = int((placed & ~in_box & in_window & ~in_picture).sum())
-        counts["D"] = int((placed & ~in_box & ~in_window & in_picture).sum())
-        counts["E"] = int((placed & ~in_box & ~in_window & ~in_picture).sum() + (v == 3).sum())
+    areas = areas_of_keypoints(annotations, persons, input_wh=input_wh, padding=padding)
+    counts = {area: int((areas == area).sum()) for area in AREAS}
     total = max(sum(counts.values()), 1)
     return {area: 100 * count / total for area, count in counts.items()}
 
@@ -230,7 +215,7 @@ def _crop_person(person: Person, rectangle: NDArray[np.int64], recipe: CropRecip
     keypoints = person.keypoints.copy()
     labelled = _labelled(person)
     keypoints[labelled, :2] -= low
-    in_picture = _between(keypoints[:, :2], np.zeros(2), high - low)
+    in_picture = points_between(keypoints[:, :2], np.zeros(2), high - low)
     window = person_windows(box[None], input_wh=recipe.input_wh, padding=recipe.padding)
     in_window = inside_windows(keypoints[None, :, :2], window)[0]
     keypoints[labelled & ~in_window] = (0, 0, 3)
@@ -255,12 +240,6 @@ def _labelled(person: Person) -> NDArray[np.bool_]:
 
 def _box_area(box_xyxy: NDArray[np.float64]) -> float:
     return float(np.prod(np.maximum(box_xyxy[2:] - box_xyxy[:2], 0)))
-
-
-def _between(
-    points: NDArray[np.float64], low: NDArray[np.floating | np.integer], high: NDArray[np.floating | np.integer]
-) -> NDArray[np.bool_]:
-    return np.asarray(((points >= low) & (points <= high)).all(axis=-1))
 
 
 def _write_picture(path: Path, picture_bgr: NDArray[np.uint8]) -> None:

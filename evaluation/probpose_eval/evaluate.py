@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from probpose_edge.exceptions import AnnotationError
 from probpose_eval.average_precision import AREA_RANGES, Column, Matches, match, precision_and_recall
 from probpose_eval.coco import AnnotationSet, Person, labelled_persons, sigmas_of
+from probpose_eval.domain_areas import areas_of_keypoints
 from probpose_eval.oks import OksRule, Truth, pair_oks
 from probpose_eval.results import Result, ResultArrays, result_arrays
 
@@ -20,10 +21,21 @@ UNDEFINED = -1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way to count: in an area range of `AREA_RANGES`, over keypoints of one visibility level only or over all."""
+    """One way to count: persons in an area range of `AREA_RANGES`, and all keypoints or only some of them.
+
+    only_level: those of one visibility level. only_keypoint: those with this index. only_domain: those in one of the
+    areas A to E, see `areas_of_keypoints`.
+    """
 
     area: str = "all"
     only_level: int | None = None
+    only_keypoint: int | None = None
+    only_domain: str | None = None
+
+    @property
+    def view(self) -> tuple[int | None, int | None, str | None]:
+        """What decides which keypoints count."""
+        return self.only_level, self.only_keypoint, self.only_domain
 
 
 WHOLE = Way()
@@ -66,9 +78,10 @@ def evaluate(
     """AP and AR of COCO results, standard or extended.
 
     Standard: ``AP``, ``AP50``, ``AP75``, ``APm``, ``APl``, ``AR``, ``AR50``, ``AR75``, ``ARm``, ``ARl``, and ``AP-v1``,
-    ``AP-v2``: the same AP over keypoints of one visibility level only (persons without one are ignored). Keypoints
-    with v = 3 do not count, else the values equal pycocotools. Extended: the same with the prefix ``Ex-``, from
-    Ex-OKS over all keypoints with v > 0, and ``Ex-AP-v3`` too. -1 where nobody is to be found.
+    ``AR-v1``, ``AP-v2``, ``AR-v2``: the same over keypoints of one visibility level only (persons without one are
+    ignored). Keypoints with v = 3 do not count, else the values equal pycocotools. Extended: the same with the prefix
+    ``Ex-``, from Ex-OKS over all keypoints with v > 0, and ``Ex-AP-v3``, ``Ex-AR-v3`` too. -1 where nobody is to be
+    found.
 
     results: see `probpose_eval.results.Result`; the third value of a keypoint is its presence probability.
     extended … input_wh: see `probpose_eval.oks.OksRule`.
@@ -104,19 +117,19 @@ def match_set(
     truth = truth_arrays(persons, annotations)
     crowd = np.array([p.iscrowd for p in persons], dtype=np.bool_)
     ignored = crowd | np.array([p.num_keypoints == 0 for p in persons], dtype=np.bool_)
-    views = list(dict.fromkeys(way.only_level for way in ways))
-    levels = [rule.levels if level is None else (level,) for level in views]
+    views = {way.view: _counted(way, truth, rule, annotations) for way in ways}
     columns = [
         Column(
-            view=views.index(way.only_level),
-            ignored=ignored if way.only_level is None else ignored | ~truth.counted([way.only_level]).any(axis=1),
+            view=list(views).index(way.view),
+            ignored=ignored if way.view == WHOLE.view else ignored | ~views[way.view].any(axis=1),
             area_range=AREA_RANGES[way.area],
         )
         for way in ways
     ]
+    masks = list(views.values())
     image_ids = np.array(sorted(annotations.images), dtype=np.int64)
     return match(
-        lambda person, result: pair_oks(truth, arrays.keypoints, rule, person, result, levels),
+        lambda person, result: pair_oks(truth, arrays.keypoints, rule, person, result, masks),
         columns,
         result_images=np.searchsorted(image_ids, arrays.image_ids),
         result_scores=arrays.scores,
@@ -145,7 +158,8 @@ def summarise(matches: Matches, rule: OksRule) -> dict[str, float]:
         ):
             metrics[name] = UNDEFINED if values is None else float(values.mean())
     for level, curve in zip(rule.levels, curves[3:], strict=True):
-        metrics[f"AP-v{level}"] = UNDEFINED if curve is None else float(curve[0].mean())
+        for which, letters in enumerate(("AP", "AR")):
+            metrics[f"{letters}-v{level}"] = UNDEFINED if curve is None else float(curve[which].mean())
     return metrics
 
 
@@ -172,7 +186,8 @@ def mean_oks(annotations: AnnotationSet, results: Sequence[Result], *, rule: Oks
         )
     rule = rule or OksRule()
     truth = truth_arrays(persons, annotations)
-    values = pair_oks(truth, arrays.keypoints, rule, np.arange(len(persons)), rows, [rule.levels])[0]
+    counted = truth.counted(rule.levels)
+    values = pair_oks(truth, arrays.keypoints, rule, np.arange(len(persons)), rows, [counted])[0]
     return InstanceOks(
         person_ids=np.array([p.id for p in persons], dtype=np.int64),
         image_ids=np.array([p.image_id for p in persons], dtype=np.int64),
@@ -208,6 +223,17 @@ def truth_arrays(persons: Sequence[Person], annotations: AnnotationSet) -> Truth
         areas=np.array([p.area for p in persons], dtype=np.float64),
         sigmas=sigmas_of(annotations),
     )
+
+
+def _counted(way: Way, truth: Truth, rule: OksRule, annotations: AnnotationSet) -> NDArray[np.bool_]:
+    """(G, K) keypoints that count, of all persons of the set."""
+    counted = truth.counted(rule.levels if way.only_level is None else (way.only_level,))
+    if way.only_keypoint is not None:
+        counted &= np.arange(counted.shape[1]) == way.only_keypoint
+    if way.only_domain is not None:
+        areas = areas_of_keypoints(annotations, annotations.persons, input_wh=rule.input_wh, padding=rule.padding)
+        counted &= areas == way.only_domain
+    return counted
 
 
 def _all_ways(rule: OksRule) -> tuple[Way, ...]:

@@ -108,8 +108,19 @@ def oks(
     rule = rule or OksRule()
     truth = Truth(keypoints=truth_keypoints, boxes_xyxy=truth_boxes_xyxy, areas=areas, sigmas=tuple(sigmas))
     pair = np.arange(len(areas))
-    values: NDArray[np.float64] = pair_oks(truth, keypoints, rule, pair, pair, [rule.levels])[0]
+    values: NDArray[np.float64] = pair_oks(truth, keypoints, rule, pair, pair, [truth.counted(rule.levels)])[0]
     return values
+
+
+def keypoint_oks(
+    truth: Truth, keypoints: NDArray[np.float64], rule: OksRule, counted: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """(P, K) OKS (or Ex-OKS) of the keypoints of P results, (P, K, 3), each with the person of its row.
+
+    counted: (P, K) bool; NaN elsewhere.
+    """
+    pair = np.arange(len(keypoints))
+    return np.where(counted, _similarity(_distance2(truth, keypoints, rule, pair, pair), truth, pair), np.nan)
 
 
 def pair_oks(
@@ -118,13 +129,12 @@ def pair_oks(
     rule: OksRule,
     person: NDArray[np.intp],
     result: NDArray[np.intp],
-    levels: Sequence[Sequence[int]],
+    masks: Sequence[NDArray[np.bool_]],
 ) -> NDArray[np.float64]:
-    """(V, P) OKS of P pairs (person index, result index), once per set of counted visibility levels (V of them).
+    """(V, P) OKS of P pairs (person index, result index), once per (G, K) mask of the keypoints that count (V of them).
 
     keypoints: (N, K, 3) results, as in `oks`.
     """
-    masks = [truth.counted(counted) for counted in levels]
     bare = [np.asarray(~mask.any(axis=1)) for mask in masks]
     similarity = _similarity(_distance2(truth, keypoints, rule, person, result), truth, person)
     values = np.empty((len(masks), len(person)))

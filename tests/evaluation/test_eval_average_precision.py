@@ -21,6 +21,7 @@ from probpose_eval.coco import AnnotationSet, sigmas_of
 TOLERANCE = 1e-9
 """Rounding of sums in another order; measured differences are 0."""
 NAMES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+BY_LEVEL = ("AP-v1", "AP-v2", "AP-v3", "AR-v1", "AR-v2", "AR-v3")
 RandomSet = Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
@@ -67,12 +68,15 @@ def test_one_visibility_level_is_pycocotools_on_that_level(random_set: RandomSet
             v = [value if value == level else 0 for value in annotation["keypoints"][2::3]]
             annotation["keypoints"][2::3] = v
             annotation["num_keypoints"] = 0 if annotation["num_keypoints"] == 0 else sum(value > 0 for value in v)
-        assert ours[f"AP-v{level}"] == pytest.approx(with_pycocotools(only, results)["AP"], abs=TOLERANCE)
+        theirs = with_pycocotools(only, results)
+        assert ours[f"AP-v{level}"] == pytest.approx(theirs["AP"], abs=TOLERANCE)
+        assert ours[f"AR-v{level}"] == pytest.approx(theirs["AR"], abs=TOLERANCE)
 
 
 def test_without_results_or_persons(document: dict[str, Any]) -> None:
     annotations = parse_annotations(document)
-    assert evaluate(annotations, [])["AP"] == 0
+    with pytest.raises(AnnotationError, match=r"must be results to evaluate, but there is none for the 1 labelled"):
+        evaluate(annotations, [])
     document["annotations"][0]["num_keypoints"] = 0
     assert set(evaluate(parse_annotations(document), []).values()) == {-1.0}
 
@@ -87,7 +91,7 @@ def test_perfect_results_with_presence(document: dict[str, Any]) -> None:
     honest = {"image_id": 3, "keypoints": keypoints.reshape(-1).tolist(), "score": 0.5}
     assert evaluate(annotations, [result])["AP"] == pytest.approx(1, abs=TOLERANCE)
     extended = evaluate(annotations, [honest], extended=True)
-    assert set(extended) == {f"Ex-{name}" for name in (*NAMES, "AP-v1", "AP-v2", "AP-v3")}
+    assert set(extended) == {f"Ex-{name}" for name in (*NAMES, *BY_LEVEL)}
     assert extended["Ex-AP"] == extended["Ex-AP-v3"] == pytest.approx(1, abs=TOLERANCE)
     document["annotations"][0]["keypoints"][:3] = [90, 100, 1]  # far inside the window, so missing it costs
     assert evaluate(parse_annotations(document), [honest], extended=True)["Ex-AP"] < 1
