@@ -13,7 +13,7 @@ from probpose_eval.average_precision import AREA_RANGES, Column, Matches, match,
 from probpose_eval.coco import AnnotationSet, Person, labelled_persons, sigmas_of
 from probpose_eval.domain_areas import areas_of_keypoints
 from probpose_eval.oks import OksRule, Truth, pair_oks
-from probpose_eval.results import Result, ResultArrays, result_arrays
+from probpose_eval.results import Result, ResultArrays, check_presence, result_arrays
 
 UNDEFINED = -1.0
 """Value of a metric with nobody to find, as in COCO's evaluation."""
@@ -113,6 +113,8 @@ def match_set(
     """
     rule = rule or OksRule()
     arrays = results if isinstance(results, ResultArrays) else result_arrays(results, annotations)
+    if rule.extended:
+        check_presence(arrays.keypoints)
     persons = annotations.persons
     truth = truth_arrays(persons, annotations)
     crowd = np.array([p.iscrowd for p in persons], dtype=np.bool_)
