@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probpose_edge.boxes import check_boxes
+from probpose_edge.calibrated_maps import calibrated_maps
 from probpose_edge.exceptions import InputError, ModelFileError
 from probpose_edge.images import to_bgr
 from probpose_edge.locate import locate_keypoints
@@ -23,6 +24,7 @@ from probpose_edge.weights import shipped_model_for_installed_runtime
 from probpose_edge.whole_image import person_box
 from probpose_edge.window import box_to_window, crop_windows
 
+MapChoice = bool | Literal["calibrated"]
 PERSONS_AT_ONCE = 16
 """Crops that are in memory together; more persons are taken in parts."""
 
@@ -83,7 +85,7 @@ class PoseEstimator:
         return cls(runtime, contract, presence_threshold=presence_threshold)
 
     def __call__(
-        self, image_bgr: NDArray[Any], boxes_xyxy: ArrayLike | None = None, *, return_maps: bool = False
+        self, image_bgr: NDArray[Any], boxes_xyxy: ArrayLike | None = None, *, return_maps: MapChoice = False
     ) -> Poses:
         """Estimate one pose per box.
 
@@ -94,7 +96,7 @@ class PoseEstimator:
             overlap it. None estimates the one main person in two passes: first on the whole image, then on the box
             around the keypoints found present (see `person_box`; without enough of them the first pass stays).
             Several persons need boxes.
-        return_maps: keep the maps in the result (see `Poses`).
+        return_maps: keep the maps in the result (see `Poses`); "calibrated" keeps those of `calibrated_maps` instead.
 
         Raises `InputError` for images or boxes that break these rules, naming the box.
         """
@@ -112,7 +114,7 @@ class PoseEstimator:
         windows: NDArray[np.floating],
         *,
         boxes_xyxy: NDArray[np.floating] | None = None,
-        return_maps: bool = False,
+        return_maps: MapChoice = False,
     ) -> Poses:
         """Estimate poses on crops that are cut already.
 
@@ -122,7 +124,7 @@ class PoseEstimator:
         windows: (N, 4) ``[center_x, center_y, width, height]`` in the pixels that the keypoints shall have: what each
             crop shows.
         boxes_xyxy: (N, 4) boxes to report; None reports the corners of the windows.
-        return_maps: keep the maps in the result (see `Poses`).
+        return_maps: keep the maps in the result (see `Poses`); "calibrated" keeps those of `calibrated_maps` instead.
 
         Raises `InputError` for other shapes.
         """
@@ -146,7 +148,7 @@ class PoseEstimator:
         windows: NDArray[np.floating],
         *,
         boxes_xyxy: NDArray[np.floating] | None = None,
-        return_maps: bool = False,
+        return_maps: MapChoice = False,
     ) -> Poses:
         """Poses from what ``runtime.run`` gave for N crops: `predict_crops` for who needs the logits, too.
 
@@ -175,7 +177,7 @@ class PoseEstimator:
     ) -> None:
         self.close()
 
-    def _estimate(self, image_bgr: NDArray[np.uint8], boxes: NDArray[np.float64], return_maps: bool) -> Poses:
+    def _estimate(self, image_bgr: NDArray[np.uint8], boxes: NDArray[np.float64], return_maps: MapChoice) -> Poses:
         contract = self.contract
         windows = box_to_window(boxes, contract.input_wh, contract.padding)
         parts = []
@@ -186,12 +188,12 @@ class PoseEstimator:
         return Poses.concatenate(parts) if parts else self._no_poses(return_maps)
 
     def _predict(
-        self, crops: NDArray[np.uint8], windows: NDArray[np.float64], boxes: NDArray[np.float64], return_maps: bool
+        self, crops: NDArray[np.uint8], windows: NDArray[np.float64], boxes: NDArray[np.float64], return_maps: MapChoice
     ) -> Poses:
         return self._decode(self.runtime.run(crops), windows, boxes, return_maps)
 
     def _decode(
-        self, raw: RawOutputs, windows: NDArray[np.float64], boxes: NDArray[np.float64], return_maps: bool
+        self, raw: RawOutputs, windows: NDArray[np.float64], boxes: NDArray[np.float64], return_maps: MapChoice
     ) -> Poses:
         contract = self.contract
         self._check_outputs(raw, len(windows))
@@ -202,6 +204,7 @@ class PoseEstimator:
             for values in (raw.presence, raw.visibility, raw.quality)
         )
         presence = calibrate_presence(said, contract.presence_scale, contract.presence_bias)
+        maps = calibrated_maps(raw.logits, contract) if return_maps == "calibrated" else located.maps
         return Poses(
             keypoints=located.keypoints_px,
             presence=presence,
@@ -213,7 +216,7 @@ class PoseEstimator:
             scores=instance_scores(quality, presence >= self.presence_threshold),
             presence_threshold=self.presence_threshold,
             keypoint_names=contract.keypoint_names,
-            maps=located.maps if return_maps else None,
+            maps=maps if return_maps else None,
         )
 
     def _check_outputs(self, raw: RawOutputs, n: int) -> None:
@@ -238,7 +241,7 @@ class PoseEstimator:
                     "precision, or convert the checkpoint again."
                 )
 
-    def _no_poses(self, return_maps: bool) -> Poses:
+    def _no_poses(self, return_maps: MapChoice) -> Poses:
         k, (width, height) = len(self.contract.keypoint_names), self.contract.heatmap_wh
         none = np.zeros((0, k), dtype=np.float32)
         return Poses(

@@ -36,7 +36,8 @@ class Poses:
     presence_threshold: a keypoint is present where its presence is at least this.
     keypoint_names: K names, or empty if unknown.
     maps: (N, K, H, W) float32 probability maps over the windows, if they were asked for: of two maps the one over the
-        larger window, of a plain heatmap model the heatmaps as they came.
+        larger window, of a plain heatmap model the heatmaps as they came; or, if those were asked for, the calibrated
+        maps (see `calibrated_maps`).
     """
 
     keypoints: NDArray[np.float64]

@@ -14,6 +14,7 @@ from probpose_edge import (
     Poses,
     RawOutputs,
     calibrate_presence,
+    calibrated_maps,
 )
 from probpose_edge.whole_image import person_box
 
@@ -51,6 +52,16 @@ def test_arrays_have_the_documented_types(contract: ModelContract, fake_runtime:
     assert poses.maps is not None
     assert poses.maps.shape == (3, 5, 16, 12)
     np.testing.assert_allclose(poses.maps.sum((2, 3)), 1, atol=1e-6)
+
+
+def test_calibrated_maps_can_be_kept_instead(contract: ModelContract, fake_runtime: Callable[..., Any]) -> None:
+    runtime = fake_runtime()
+    measured = contract.replace(calibration={"coverage_temperature": 0.7, "lost_share": 0.1})
+    poses = PoseEstimator(runtime, measured)(IMAGE, BOXES, return_maps="calibrated")
+    logits = runtime.run(runtime.crops[0]).logits
+    np.testing.assert_array_equal(poses.maps, calibrated_maps(logits, measured))
+    with pytest.raises(InputError, match="Calibrated maps need a calibrated model"):
+        PoseEstimator(runtime, contract)(IMAGE, BOXES, return_maps="calibrated")
 
 
 def test_absent_keypoints_keep_their_place(contract: ModelContract, fake_runtime: Callable[..., Any]) -> None:
