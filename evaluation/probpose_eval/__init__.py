@@ -18,12 +18,14 @@ from probpose_eval.coco import (
     write_annotations,
 )
 from probpose_eval.crop_set import CropRecipe, CropSet, crop_annotations, domain_shares, write_crop_set
+from probpose_eval.detections import Detections, read_detections
 from probpose_eval.evaluate import InstanceOks, evaluate, mean_oks
 from probpose_eval.evaluation_set import EvaluationSet, load_evaluation_set
 from probpose_eval.latency import Latency, Machine, describe_machine, measure_latency
 from probpose_eval.oks import OksRule, oks
 from probpose_eval.pictures import read_picture
 from probpose_eval.predict import CropBatch, iterate_crops, predict_set, predict_set_with_all, results_from_crops
+from probpose_eval.predict_detections import predict_detections
 from probpose_eval.presence import PresenceAccuracy, presence_accuracy
 from probpose_eval.report import Report, read_report
 from probpose_eval.report_markdown import report_to_markdown
@@ -35,6 +37,7 @@ __all__ = [
     "CropBatch",
     "CropRecipe",
     "CropSet",
+    "Detections",
     "EvaluationSet",
     "ImageEntry",
     "InstanceOks",
@@ -63,10 +66,12 @@ __all__ = [
     "measure_latency",
     "oks",
     "parse_annotations",
+    "predict_detections",
     "predict_set",
     "predict_set_with_all",
     "presence_accuracy",
     "read_annotations",
+    "read_detections",
     "read_picture",
     "read_report",
     "read_results",

@@ -111,7 +111,7 @@ def test_data_synth_and_crop(cli: Cli, tmp_path: Path) -> None:
 
 def test_evaluate_prints_a_table_and_results_for_pycocotools(cli: Cli, drawn_set: Path, tmp_path: Path) -> None:
     common = ("--annotations", drawn_set / "annotations.json", "--images", drawn_set / "images")
-    done = cli("evaluate", shipped_model("onnx"), *common, "--json", "--results", tmp_path)
+    done = cli("evaluate", shipped_model("onnx"), *common, "--json", "--out", tmp_path)
     rows = json.loads(done.out)
     figures = rows["probpose-m-int8.onnx"]
     # The shipped model has seen drawn people in training: far from chance, or something is broken.
