@@ -74,11 +74,14 @@ def coverage(keypoints: Standing) -> NDArray[np.float64]:
     as probable, counts in part, and keypoints in it count by that part. Where the map says zero and the mass of the
     other cells is 1, the keypoint is in no region. NaN without keypoints.
     """
-    if len(keypoints) == 0:
-        return np.full(len(LEVELS), np.nan)
+    return region_shares(keypoints).mean(axis=0) if len(keypoints) else np.full(len(LEVELS), np.nan)
+
+
+def region_shares(keypoints: Standing) -> NDArray[np.float64]:
+    """(M, 19) how far each keypoint is in the region of every q of `LEVELS`, in [0, 1]; `coverage` is the mean."""
     # A mass of 1 that was summed in float32 is not exactly 1.
     certain = np.maximum(keypoints.own, 1e-9)[:, None]
-    return np.asarray(np.clip((LEVELS - keypoints.above[:, None]) / certain, 0, 1).mean(axis=0))
+    return np.asarray(np.clip((LEVELS - keypoints.above[:, None]) / certain, 0, 1))
 
 
 def coverage_error(shares: NDArray[np.float64]) -> float:

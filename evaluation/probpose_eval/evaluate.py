@@ -95,8 +95,15 @@ def evaluate(
         padding=padding,
         input_wh=input_wh,
     )
+    return named_metrics(annotations, results, rule)
+
+
+def named_metrics(
+    annotations: AnnotationSet, results: Sequence[Result] | ResultArrays, rule: OksRule
+) -> dict[str, float]:
+    """What `evaluate` gives, by a rule. Raises `AnnotationError` for bad results."""
     matches = match_set(annotations, results, rule=rule, ways=_all_ways(rule))
-    prefix = "Ex-" if extended else ""
+    prefix = "Ex-" if rule.extended else ""
     return {prefix + name: value for name, value in summarise(matches, rule).items()}
 
 

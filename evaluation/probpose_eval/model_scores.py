@@ -165,8 +165,8 @@ class ModelScores:
     presence_threshold: of all extended metrics, instance scores and answers about presence.
     metrics: the named metrics of `evaluate`, standard and extended; None instead of its -1.
     mean_oks, mean_ex_oks: mean over persons. share_above_half: share of persons with an OKS above 0.5.
-    whole: over all keypoints. keypoints: keypoint name → over those alone. areas: ``"A"`` … ``"E"`` → over the keypoints
-        in that area of the paper's appendix A (see `areas_of_keypoints`).
+    whole: over all keypoints. keypoints: keypoint name → over those alone. areas: ``"A"`` … ``"E"`` → over the
+        keypoints in that area of the paper's appendix A (see `areas_of_keypoints`).
     instances: the score of a person as a confidence for the person's OKS.
     score_gap, ex_score_gap: of AP and of Ex-AP.
     pck: how PCK was measured.

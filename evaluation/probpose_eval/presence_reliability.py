@@ -68,10 +68,8 @@ def presence_quality(
     p = np.asarray(probability, dtype=np.float64)
     right = said_present == present
     present_found, absent_found = _mean(right[present]), _mean(right[~present])
-    said, true, count = reliability(p, present)
-    some = count > 0
     return PresenceQuality(
-        ece=float((np.abs(said - true)[some] * count[some]).sum() / max(count.sum(), 1)),
+        ece=expected_calibration_error(p, present),
         brier=_mean((p - present) ** 2),
         auroc=auroc(p, present),
         threshold=threshold,
@@ -82,17 +80,34 @@ def presence_quality(
     )
 
 
+def expected_calibration_error(
+    probability: NDArray[np.floating], present: NDArray[np.bool_] | NDArray[np.float64]
+) -> float:
+    """Mean of |said - true share| over the samples, in `BINS` bins (Guo et al. 2017); 0 without samples."""
+    said, true, count = reliability(probability, present)
+    some = count > 0
+    return float((np.abs(said - true)[some] * count[some]).sum() / max(count.sum(), 1))
+
+
 def reliability(
-    probability: NDArray[np.floating], present: NDArray[np.bool_]
+    probability: NDArray[np.floating], present: NDArray[np.bool_] | NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Per bin of `BINS`: mean probability, share that is present (NaN in empty bins), and number of samples."""
+    """Per bin of `BINS`: mean probability, share that is present (NaN in empty bins), and number of samples.
+
+    present: (M,) answers, or shares in [0, 1] in their place.
+    """
     p = np.asarray(probability, dtype=np.float64)
-    index = np.minimum((p * BINS).astype(np.intp), BINS - 1)
+    index = reliability_bins(p)
     count = np.bincount(index, minlength=BINS)
     with np.errstate(invalid="ignore"):
         said = np.bincount(index, weights=p, minlength=BINS) / count
         true = np.bincount(index, weights=present.astype(np.float64), minlength=BINS) / count
     return said, true, count
+
+
+def reliability_bins(probability: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Which of the `BINS` bins of equal width each probability falls into."""
+    return np.clip((probability * BINS).astype(np.intp), 0, BINS - 1)
 
 
 def auroc(probability: NDArray[np.floating], present: NDArray[np.bool_]) -> float:
