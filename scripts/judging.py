@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.poses import instance_scores
+from probpose_eval.best_threshold import best_threshold as threshold_with_largest_ex_ap
 from probpose_eval.bootstrap import Interval, Resampled, resample
 from probpose_eval.coco import AnnotationSet, Person, labelled_persons, read_annotations
 from probpose_eval.crop_set import write_crop_set
-from probpose_eval.evaluate import average_precision, match_set
 from probpose_eval.oks import OksRule
 from probpose_eval.pictures import read_picture
 from probpose_eval.predict import iterate_crops
 from probpose_eval.presence import presence_accuracy
 
 METRICS = ("mean-OKS", "mean-Ex-OKS", "AP", "Ex-AP")
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 Result = dict[str, Any]
 PersonEstimator = Callable[[NDArray[np.uint8], NDArray[np.float64]], NDArray[np.float64]]
 """Picture (H, W, 3) uint8 BGR and box (4,) px → (K, 3): x, y in px and a confidence."""
@@ -109,15 +108,10 @@ def as_results(estimates: Estimates, threshold: float, category_id: int) -> list
     ]
 
 
-def best_threshold(data: PictureSet, estimates: Estimates, thresholds: Sequence[float] = THRESHOLDS) -> float:
-    """The presence threshold with the largest Ex-AP; the middle one of equals."""
-    values = []
-    for threshold in thresholds:
-        rule = OksRule(extended=True, presence_threshold=threshold)
-        results = as_results(estimates, threshold, data.annotations.category_id)
-        values.append(average_precision(match_set(data.annotations, results, rule=rule)))
-    best = [t for t, value in zip(thresholds, values, strict=True) if value >= max(values) - 1e-9]
-    return best[len(best) // 2]
+def best_threshold(data: PictureSet, estimates: Estimates) -> float:
+    """The presence threshold with the largest Ex-AP, see `probpose_eval.best_threshold`."""
+    category_id = data.annotations.category_id
+    return threshold_with_largest_ex_ap(data.annotations, lambda at: as_results(estimates, at, category_id))
 
 
 def resampled_metrics(
