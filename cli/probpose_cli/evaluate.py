@@ -101,9 +101,10 @@ def command(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("file", *COLUMNS, "ran on")
+    table = Table("file", *COLUMNS, "threshold", "ran on")
     for name, row in rows.items():
-        table.add_row(name, *(_points(row[column]) for column in COLUMNS), str(row["ran on"]))
+        shown = [_points(row[column]) for column in COLUMNS]
+        table.add_row(name, *shown, f"{row['presence threshold']:g}", str(row["ran on"]))
     out.print(table)
     if detections is not None:
         out.print(
@@ -143,7 +144,7 @@ def figures(data: AnnotationSet, results: list[dict[str, Any]], rule: OksRule) -
         }
     else:
         found = {"mean OKS": None, "OKS > 0.5": None, "presence accuracy": None}
-    return {**found, **row}
+    return {**found, **row, "presence threshold": rule.presence_threshold}
 
 
 def _run(
@@ -175,8 +176,6 @@ def _check_arguments(
             f"--crop makes other pictures, which {given} knows nothing of. Write the cropped set with `probpose-edge "
             "data crop`, make predictions or boxes on it, and evaluate without --crop."
         )
-    if crop and not models:
-        raise InputError("--crop evaluates models, but none is given. Name one.")
     if boxes and not models:
         raise InputError("--boxes are for models to estimate in, but none is given. Name one, or leave --boxes out.")
 

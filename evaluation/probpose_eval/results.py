@@ -73,8 +73,11 @@ def result_arrays(results: Sequence[Result], annotations: AnnotationSet) -> Resu
         numbers = array("d", chain.from_iterable(result["keypoints"] for result in results))
     except (TypeError, OverflowError) as error:
         raise AnnotationError(f"The keypoints of a result must be numbers, but: {error}. Check the results.") from error
+    try:
+        scores = np.array([float(result["score"]) for result in results], dtype=np.float64)
+    except OverflowError as error:
+        raise AnnotationError(f"The score of a result must be a number, but: {error}. Check the results.") from error
     keypoints = np.frombuffer(numbers, dtype=np.float64).reshape(len(results), k, 3)
-    scores = np.array([float(result["score"]) for result in results], dtype=np.float64)
     areas = _areas(results, keypoints)
     if not (np.isfinite(keypoints).all() and np.isfinite(scores).all() and np.isfinite(areas).all()):
         finite = np.isfinite(keypoints).all(axis=(1, 2)) & np.isfinite(scores) & np.isfinite(areas)
@@ -158,8 +161,9 @@ def _length(keypoints: object) -> str:
 
 def _areas(results: Sequence[Result], keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
     if not results or not results[0].get("bbox"):
-        spread = keypoints[..., :2].max(axis=1) - keypoints[..., :2].min(axis=1) if len(results) else np.zeros((0, 2))
-        return np.asarray(spread[:, 0] * spread[:, 1])
+        with np.errstate(invalid="ignore"):  # infinite places are refused by the caller
+            spread = np.ptp(keypoints[..., :2], axis=1) if len(results) else np.zeros((0, 2))
+            return np.asarray(spread[:, 0] * spread[:, 1])
     areas = []
     for index, result in enumerate(results):
         box = result.get("bbox")
