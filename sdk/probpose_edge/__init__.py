@@ -16,10 +16,13 @@ from probpose_edge.exceptions import (
     ModelFileError,
     ProbPoseError,
     RuntimeUnavailableError,
+    SourceError,
     TrainingError,
 )
+from probpose_edge.frames import Frame, FrameSource
 from probpose_edge.images import read_image, to_bgr
 from probpose_edge.metadata import ModelContract
+from probpose_edge.open_source import open_source
 from probpose_edge.poses import Poses
 from probpose_edge.probmap import sparsemax_maps
 from probpose_edge.read_contract import read_contract
@@ -46,6 +49,8 @@ __all__ = [
     "AnnotationError",
     "CheckpointError",
     "ConversionError",
+    "Frame",
+    "FrameSource",
     "ImageReadError",
     "InputError",
     "MetadataError",
@@ -59,6 +64,7 @@ __all__ = [
     "Runtime",
     "RuntimeUnavailableError",
     "Skeleton",
+    "SourceError",
     "TrainingError",
     "__version__",
     "box_to_window",
@@ -72,6 +78,7 @@ __all__ = [
     "expected_oks_maps",
     "image_to_cells",
     "open_runtime",
+    "open_source",
     "poses_to_coco",
     "read_contract",
     "read_image",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -30,6 +31,8 @@ _PLAIN_SIGMA = 0.08
 _SMALLEST_MARK = 0.18
 _SHIFT = 4
 """Fractional bits of OpenCV's drawing coordinates."""
+_SEEN_HEAT = 0.05
+"""Share of its maximum from which on a map is seen when it is drawn."""
 _FARTHEST_EXPANSION = 1.0
 """How far `expand` may enlarge the canvas on each side, in lengths of the picture's longer side."""
 
@@ -39,10 +42,11 @@ def draw_poses(
     poses: Poses,
     skeleton: Skeleton | ModelContract,
     *,
-    expand: bool = False,
+    expand: bool | float = False,
     absent: bool = True,
     boxes: bool = False,
     maps: bool | str = False,
+    labels: Sequence[str] | None = None,
 ) -> NDArray[np.uint8]:
     """A copy of the picture with the poses drawn on it.
 
@@ -55,13 +59,17 @@ def draw_poses(
     image_bgr: (H, W, 3) uint8 BGR, or what `to_bgr` takes; not changed.
     poses: N poses in the pixels of the picture.
     skeleton: the model's contract, or a skeleton with K keypoints.
-    expand: enlarge the canvas so that present keypoints beyond the border of the picture are seen too.
+    expand: enlarge the canvas so that present keypoints, and maps if they are drawn, are seen beyond the border of the
+        picture too. A number is a margin of its own on every side, in lengths of the picture's longer side, from 0 to
+        1: every frame of a video then has the same size.
     absent: draw absent keypoints.
     boxes: draw the boxes with the instance scores.
-    maps: lay the probability maps over the picture: all of them, or that of the keypoint with this name.
+    maps: lay the probability maps over the picture: those of all present keypoints, or that of the keypoint with this
+        name. The map of an absent keypoint says where it would be if it were in view, and is drawn only if it is named.
+    labels: N texts in place of the instance scores, identities for example; boxes are then drawn.
 
     Returns (H', W', 3) uint8 BGR; H', W' are larger than H, W only with `expand`. Raises `InputError` if `maps` is
-    asked for but the poses have none, or if the numbers of keypoints differ.
+    asked for but the poses have none, if the numbers of keypoints or of labels differ, or for another `expand`.
     """
     edges = skeleton.edges if isinstance(skeleton, Skeleton) else skeleton.skeleton
     if poses.keypoints.shape[1] != len(skeleton.keypoint_names):
@@ -69,9 +77,17 @@ def draw_poses(
             f"The skeleton has {len(skeleton.keypoint_names)} keypoints, the poses have {poses.keypoints.shape[1]}. "
             "Pass the contract of the model that estimated them."
         )
-    canvas, origin = _canvas(to_bgr(image_bgr), poses, expand)
-    if maps is not False:
-        _overlay_maps(canvas, origin, poses, None if maps is True else _index(skeleton, maps))
+    if labels is not None and len(labels) != len(poses):
+        raise InputError(f"There must be one label per person ({len(poses)}), got {len(labels)}. Leave none out.")
+    chosen = np.zeros_like(poses.present)
+    if maps is True:
+        chosen = poses.present
+    elif maps is not False:
+        chosen[:, _index(skeleton, maps)] = True
+    heat = None if maps is False else _heat(poses, chosen)
+    canvas, origin = _canvas(to_bgr(image_bgr), poses, heat, expand)
+    if heat is not None:
+        _overlay_maps(canvas, origin, poses, heat)
     colors, sizes = _side_colors(skeleton), _mark_sizes(skeleton)
     faint = canvas.copy()
     if absent:
@@ -80,29 +96,50 @@ def draw_poses(
     cv2.addWeighted(faint, _FAINT, canvas, 1 - _FAINT, 0, dst=canvas)
     for person in range(len(poses)):
         _draw_present(canvas, poses, person, origin, edges, colors, sizes)
-        if boxes:
-            _draw_box(canvas, poses, person, origin)
+        if boxes or labels is not None:
+            label = f"{poses.scores[person]:.2f}" if labels is None else labels[person]
+            _draw_box(canvas, poses, person, origin, label)
     return canvas
 
 
-def _canvas(image: NDArray[np.uint8], poses: Poses, expand: bool) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def _canvas(
+    image: NDArray[np.uint8], poses: Poses, heat: NDArray[np.float32] | None, expand: bool | float
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """The canvas, and where the picture's pixel (0, 0) lies on it, as [x, y]."""
     height, width = image.shape[:2]
-    origin = np.zeros(2)
-    points = poses.keypoints[poses.present]
-    if not expand or len(points) == 0:
-        return image.copy(), origin
-    room = float(np.max([_thickness(poses, person) for person in range(len(poses))])) * 5
-    reach = _FARTHEST_EXPANSION * max(width, height)
-    low = np.clip(np.floor(points.min(axis=0) - room), -reach, 0)
-    high = np.clip(np.ceil(points.max(axis=0) + room), [width, height], [width + reach, height + reach])
+    longer = max(width, height)
+    if not 0 <= expand <= _FARTHEST_EXPANSION:
+        raise InputError(f"expand must be True, False or a margin in [0, 1], got {expand!r}. Pass for example 0.25.")
+    if expand is True:
+        low, high = _reach(poses, heat)
+        low = np.clip(low, -_FARTHEST_EXPANSION * longer, 0)
+        high = np.clip(high, [width, height], np.array([width, height]) + _FARTHEST_EXPANSION * longer)
+    else:
+        low, high = np.full(2, -round(expand * longer)), np.array([width, height]) + round(expand * longer)
     if (low == 0).all() and (high == (width, height)).all():
-        return image.copy(), origin
+        return image.copy(), np.zeros(2)
     left, top = (-low).astype(int).tolist()
     right, bottom = (high - (width, height)).astype(int).tolist()
     canvas = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_OUTSIDE)
     cv2.rectangle(canvas, (left - 1, top - 1), (left + width, top + height), _BORDER, 1)
     return np.asarray(canvas, dtype=np.uint8), np.array([left, top], dtype=np.float64)
+
+
+def _reach(poses: Poses, heat: NDArray[np.float32] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far what is drawn reaches, [x, y] px: present keypoints with their marks, and maps where they are seen."""
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    points = poses.keypoints[poses.present]
+    if len(points):
+        room = float(np.max([_thickness(poses, person) for person in range(len(poses))])) * 5
+        low, high = np.floor(points.min(axis=0) - room), np.ceil(points.max(axis=0) + room)
+    for person_heat, window in zip(() if heat is None else heat, poses.windows, strict=False):
+        rows, columns = np.nonzero(person_heat > _SEEN_HEAT)
+        if len(rows):
+            cells = np.array([[columns.min() - 1, rows.min() - 1], [columns.max() + 1, rows.max() + 1]])
+            steps = window[2:] / (np.array(person_heat.shape[::-1]) - 1)
+            ends = cells * steps + window[:2] - window[2:] / 2
+            low, high = np.minimum(low, np.floor(ends[0])), np.maximum(high, np.ceil(ends[1]))
+    return low, high
 
 
 def _side_colors(skeleton: Skeleton | ModelContract) -> list[Color]:
@@ -168,12 +205,11 @@ def _draw_absent(
         _line(canvas, point - arm * (1, -1), point + arm * (1, -1), color, thickness / 2)
 
 
-def _draw_box(canvas: NDArray[np.uint8], poses: Poses, person: int, origin: NDArray[np.float64]) -> None:
+def _draw_box(canvas: NDArray[np.uint8], poses: Poses, person: int, origin: NDArray[np.float64], label: str) -> None:
     x1, y1, x2, y2 = np.round(poses.boxes[person] + np.tile(origin, 2)).astype(int).tolist()
     thickness = max(1, round(_thickness(poses, person) / 3))
     cv2.rectangle(canvas, (x1, y1), (x2, y2), _VISIBLE_RIM, thickness, cv2.LINE_AA)
     scale = float(np.clip(poses.windows[person, 3] / 900, 0.4, 1.5))
-    label = f"{poses.scores[person]:.2f}"
     (text_w, text_h), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     left, top = max(x1, 0), max(y1, 0)
     cv2.rectangle(canvas, (left, top), (left + text_w + 4, top + text_h + below + 2), _VISIBLE_RIM, -1)
@@ -181,20 +217,30 @@ def _draw_box(canvas: NDArray[np.uint8], poses: Poses, person: int, origin: NDAr
     cv2.putText(canvas, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OCCLUDED_RIM, thickness, cv2.LINE_AA)
 
 
-def _overlay_maps(canvas: NDArray[np.uint8], origin: NDArray[np.float64], poses: Poses, keypoint: int | None) -> None:
-    """Blend the maps in, each scaled to its own maximum; where maps overlap, the larger value counts."""
+def _heat(poses: Poses, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(N, H, W) float32 in [0, 1]: the chosen maps (N, K), each scaled to its own maximum; the larger value counts."""
     if poses.maps is None:
         raise InputError("Drawing maps needs poses that have them. Estimate with return_maps=True.")
+    heat = np.zeros((len(poses), *poses.maps.shape[2:]), dtype=np.float32)
+    for person, marks in enumerate(chosen):
+        maps = poses.maps[person][marks]
+        if len(maps):
+            heat[person] = (maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-9)).max(axis=0)
+    return heat
+
+
+def _overlay_maps(
+    canvas: NDArray[np.uint8], origin: NDArray[np.float64], poses: Poses, heat: NDArray[np.float32]
+) -> None:
+    """Blend the maps in; where those of persons overlap, the larger value counts."""
     height, width = canvas.shape[:2]
     strength = np.zeros((height, width), dtype=np.float32)
-    for person_maps, (center_x, center_y, window_w, window_h) in zip(poses.maps, poses.windows, strict=True):
-        chosen = person_maps if keypoint is None else person_maps[keypoint : keypoint + 1]
-        heat = (chosen / np.maximum(chosen.max(axis=(1, 2), keepdims=True), 1e-9)).max(axis=0)
-        step_x, step_y = window_w / (heat.shape[1] - 1), window_h / (heat.shape[0] - 1)
+    for person_heat, (center_x, center_y, window_w, window_h) in zip(heat, poses.windows, strict=True):
+        step_x, step_y = window_w / (person_heat.shape[1] - 1), window_h / (person_heat.shape[0] - 1)
         to_canvas = np.array(
             [[step_x, 0, center_x - window_w / 2 + origin[0]], [0, step_y, center_y - window_h / 2 + origin[1]]]
         )
-        warped = cv2.warpAffine(heat, to_canvas, (width, height), flags=cv2.INTER_LINEAR)
+        warped = cv2.warpAffine(person_heat, to_canvas, (width, height), flags=cv2.INTER_LINEAR)
         np.maximum(strength, warped, out=strength)
     colors = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     weight = (0.85 * np.sqrt(strength))[..., None]

@@ -18,6 +18,10 @@ class ImageReadError(InputError):
     """A picture cannot be read or decoded."""
 
 
+class SourceError(ProbPoseError):
+    """A camera, stream or video cannot be opened or written, or stops giving frames before its end."""
+
+
 class AnnotationError(ProbPoseError, ValueError):
     """An annotation or result file breaks the COCO keypoint conventions used here."""
 

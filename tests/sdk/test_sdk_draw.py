@@ -113,7 +113,45 @@ def test_maps_lie_where_the_windows_are(contract: ModelContract) -> None:
     assert picture[5, 5].max() < 90
     other = draw_poses(IMAGE, poses, contract, maps="head", absent=False)
     assert other.max() < 90
-    np.testing.assert_array_equal(picture, draw_poses(IMAGE, poses, contract, maps=True, absent=False))
+    # Its keypoint is absent, so that its map is drawn by name only.
+    nothing = draw_poses(IMAGE, poses, contract, maps=True, absent=False)
+    np.testing.assert_array_equal(other, nothing)
+    present = dataclasses.replace(poses, presence=np.array([[0, 1, 0, 0, 0]], np.float32))
+    assert draw_poses(IMAGE, present, contract, maps=True, absent=False)[y, x + 8].max() > other[y, x + 8].max()
+
+
+def test_maps_beyond_the_border_need_a_larger_canvas(contract: ModelContract) -> None:
+    poses = poses_at(SPREAD, ALL)
+    maps = np.zeros((1, 5, 16, 12), np.float32)
+    maps[0, :, 8, 0] = 1  # the left edge of the window, which lies beyond that of the picture
+    poses = dataclasses.replace(poses, maps=maps, windows=poses.windows - [30, 0, 0, 0])
+    edge = poses.windows[0, 0] - poses.windows[0, 2] / 2
+    assert edge < 0
+    assert draw_poses(IMAGE, poses, contract, expand=True).shape == IMAGE.shape
+    picture = draw_poses(IMAGE, poses, contract, expand=True, maps=True)
+    left = picture.shape[1] - 150
+    assert left >= -edge
+    row = round(8 / 15 * poses.windows[0, 3] + poses.windows[0, 1] - poses.windows[0, 3] / 2)
+    assert picture[row, round(left + edge) : round(left + edge) + 3].max() > 120
+    absent = draw_poses(IMAGE, dataclasses.replace(poses, presence=maps[:, :, 0, 0]), contract, expand=True, maps=True)
+    assert absent.shape == IMAGE.shape
+
+
+def test_a_margin_gives_every_frame_the_same_size(contract: ModelContract) -> None:
+    poses = poses_at(SPREAD, ALL)
+    for pose in (poses, poses.select([])):
+        assert draw_poses(IMAGE, pose, contract, expand=0.25).shape == (300, 250, 3)
+    with pytest.raises(InputError, match=r"expand must be True, False or a margin in \[0, 1\], got 3"):
+        draw_poses(IMAGE, poses, contract, expand=3)
+
+
+def test_labels_stand_in_place_of_scores(contract: ModelContract) -> None:
+    poses = poses_at(SPREAD, ALL)
+    scores = draw_poses(IMAGE, poses, contract, boxes=True)
+    np.testing.assert_array_equal(draw_poses(IMAGE, poses, contract, labels=["0.50"]), scores)
+    assert (draw_poses(IMAGE, poses, contract, labels=["7"]) != scores).any()
+    with pytest.raises(InputError, match=r"one label per person \(1\), got 2"):
+        draw_poses(IMAGE, poses, contract, labels=["1", "2"])
 
 
 def test_bad_arguments_are_refused(contract: ModelContract) -> None:
