@@ -53,6 +53,8 @@ def load_initial(path: Path, name: str, *, window_ratio: float = WINDOW_RATIO) -
         temperature=plan.temperature if contract.map_kind != plan.map_kind else contract.temperature,
         presence_scale=plan.presence_scale,
         presence_bias=plan.presence_bias,
+        quality_scale=plan.quality_scale,
+        quality_bias=plan.quality_bias,
         presence_threshold=plan.presence_threshold,
         accuracy={},
         calibration={},

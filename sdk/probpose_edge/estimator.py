@@ -204,6 +204,8 @@ class PoseEstimator:
             for values in (raw.presence, raw.visibility, raw.quality)
         )
         presence = calibrate_presence(said, contract.presence_scale, contract.presence_bias)
+        if any(scale != 1 for scale in contract.quality_scale) or any(contract.quality_bias):
+            quality = calibrate_presence(quality, contract.quality_scale, contract.quality_bias)
         maps = calibrated_maps(raw.logits, contract) if return_maps == "calibrated" else located.maps
         return Poses(
             keypoints=located.keypoints_px,
@@ -277,7 +279,8 @@ def calibrate_presence(
 ) -> NDArray[np.float32]:
     """Calibrated presence ``sigmoid(scale * logit(p) + bias)`` per keypoint (Platt 1999, on the logit).
 
-    presence: (N, K) probabilities in [0, 1]; scale, bias: K numbers. Returns (N, K) float32.
+    presence: (N, K) probabilities in [0, 1]; scale, bias: K numbers. Returns (N, K) float32. The quality is calibrated
+    in the same way.
     """
     # Quantized heads answer exactly 0 or 1; their logit is taken as that of the nearest float32 inside (0, 1).
     p = np.clip(np.asarray(presence, dtype=np.float64), 2.0**-24, 1 - 2.0**-24)

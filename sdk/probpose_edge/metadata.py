@@ -14,9 +14,10 @@ from typing import Any
 
 from probpose_edge.exceptions import MetadataError
 
-SCHEMA_VERSION = 2
-"""What is written. Schema 1 is read too: its files have one probability map and no record of a calibration."""
-READABLE_SCHEMAS = (1, 2)
+SCHEMA_VERSION = 3
+"""What is written. Older ones are read too: files of schema 1 have one probability map and no record of a calibration,
+those of schema 1 and 2 no calibration of the quality."""
+READABLE_SCHEMAS = (1, 2, 3)
 METADATA_KEY = "probpose_edge"
 """Key in ONNX ``metadata_props`` and CoreML user-defined metadata."""
 TFLITE_METADATA_NAME = "probpose_edge.json"
@@ -26,7 +27,10 @@ FORMATS = ("onnx", "tflite", "coreml", "safetensors")
 PRECISIONS = ("fp32", "fp16", "int8")
 KERNELS = ("published", "oks", "argmax")
 MAP_KINDS = ("probability", "heatmap")
-_SINCE_SCHEMA_2 = frozenset({"map_kind", "window_ratio", "calibration"})
+_NEW_IN_SCHEMA = {
+    2: frozenset({"map_kind", "window_ratio", "calibration"}),
+    3: frozenset({"quality_scale", "quality_bias"}),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,7 @@ class ModelContract:
     presence_scale, presence_bias: K factors and K offsets; the calibrated presence probability is
         ``sigmoid(scale * logit(p) + bias)``. Ones and zeros leave the network's answer alone.
     presence_threshold: a keypoint whose calibrated presence is below it is reported absent.
+    quality_scale, quality_bias: the same for the quality; left out, they are ones and zeros.
     checkpoint_sha256: hash of the checkpoint the file was made from.
     versions: library name → version that made the file.
     licence: SPDX identifier of the weights.
@@ -82,6 +87,8 @@ class ModelContract:
     presence_threshold: float
     checkpoint_sha256: str
     licence: str
+    quality_scale: tuple[float, ...] = ()
+    quality_bias: tuple[float, ...] = ()
     map_kind: str = "probability"
     window_ratio: float = 1.0
     versions: dict[str, str] = field(default_factory=dict)
@@ -93,7 +100,10 @@ class ModelContract:
         if self.schema_version != SCHEMA_VERSION:
             raise _schema_error(self.schema_version)
         k = len(self.keypoint_names)
-        for name in ("sigmas", "presence_scale", "presence_bias"):
+        for name, neutral in (("quality_scale", 1.0), ("quality_bias", 0.0)):
+            if getattr(self, name) == ():
+                object.__setattr__(self, name, (neutral,) * k)
+        for name in ("sigmas", "presence_scale", "presence_bias", "quality_scale", "quality_bias"):
             if len(getattr(self, name)) != k:
                 raise MetadataError(
                     f"Metadata field {name!r} must have one value per keypoint ({k}), got {len(getattr(self, name))}. "
@@ -171,7 +181,7 @@ class ModelContract:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelContract:
-        """Read a document of schema 1 or 2, as schema 2; raises `MetadataError` on anything that is not one."""
+        """Read a document of `READABLE_SCHEMAS`, as the newest; raises `MetadataError` on anything that is not one."""
         try:
             data = json.loads(text)
         except (ValueError, UnicodeDecodeError) as error:
@@ -185,8 +195,8 @@ class ModelContract:
         if version not in READABLE_SCHEMAS:
             raise _schema_error(version)
         known = {f.name for f in dataclasses.fields(cls)}
-        if version == 1:
-            known -= _SINCE_SCHEMA_2
+        for schema, names in _NEW_IN_SCHEMA.items():
+            known -= names if version < schema else frozenset()
         required = known - {"versions", "accuracy", "calibration"}
         if unknown := sorted(set(data) - known):
             raise MetadataError(f"The metadata has unknown fields {unknown}. Install a newer probpose-edge.")

@@ -25,7 +25,7 @@ class Poses:
     keypoints: (N, K, 2) float64, x and y in image pixels; they may lie outside the image.
     presence: (N, K) float32, calibrated probability that the keypoint lies in the activation window at all.
     visibility: (N, K) float32, probability that it is visible, not occluded.
-    quality: (N, K) float32, the OKS the network expects of its own estimate.
+    quality: (N, K) float32, the OKS the network expects of its own estimate, calibrated where the file was.
     expected_oks: (N, K) float32, the OKS the probability map promises at its peak (see `decode_maps`). A plain heatmap
         model knows none of the four: its peak value, clipped to [0, 1], is the confidence in place of each of them
         (of presence: calibrated).

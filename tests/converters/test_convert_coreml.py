@@ -412,10 +412,10 @@ def test_package_without_metadata(package: Path) -> None:
 def test_package_of_another_schema(package: Path) -> None:
     def change(specification: Any) -> None:
         entries = specification.description.metadata.userDefined
-        entries["probpose_edge"] = entries["probpose_edge"].replace('"schema_version": 2', '"schema_version": 9')
+        entries["probpose_edge"] = entries["probpose_edge"].replace('"schema_version": 3', '"schema_version": 9')
 
     rewrite(package, change)
-    with pytest.raises(MetadataError, match=r"reads metadata schemas 1 to 2; the file has schema 9"):
+    with pytest.raises(MetadataError, match=r"reads metadata schemas 1 to 3; the file has schema 9"):
         open_simulated(package)
 
 

@@ -226,6 +226,26 @@ class TestPresence:
             PoseEstimator(fake_runtime(), contract, presence_threshold=threshold)
 
 
+class TestQuality:
+    def test_calibration_comes_from_the_contract(
+        self, contract: ModelContract, fake_runtime: Callable[..., Any]
+    ) -> None:
+        plain = PoseEstimator(fake_runtime(), contract)(IMAGE, BOXES[:1])
+        changed = contract.replace(quality_scale=(1.0, 2.0, 1.0, 1.0, 1.0), quality_bias=(0.0, 0.0, -1.0, 0.0, 0.0))
+        poses = PoseEstimator(fake_runtime(), changed)(IMAGE, BOXES[:1])
+        said = plain.quality[0].astype(np.float64)
+        logit = np.log(said / (1 - said)) * changed.quality_scale + changed.quality_bias
+        np.testing.assert_allclose(poses.quality[0], 1 / (1 + np.exp(-logit)), atol=1e-6)
+        assert poses.quality.dtype == np.float32
+        assert poses.scores[0] == pytest.approx(poses.quality[0, poses.present[0]].mean())
+        assert poses.scores[0] != plain.scores[0]
+
+    def test_ones_and_zeros_leave_every_bit(self, contract: ModelContract, fake_runtime: Callable[..., Any]) -> None:
+        runtime = fake_runtime()
+        poses = PoseEstimator(runtime, contract)(IMAGE, BOXES[:1])
+        np.testing.assert_array_equal(poses.quality, runtime.run(runtime.crops[0]).quality)
+
+
 class TestBadModels:
     def test_outputs_that_contradict_the_metadata(
         self, contract: ModelContract, fake_runtime: Callable[..., Any]

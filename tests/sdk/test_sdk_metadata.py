@@ -17,8 +17,9 @@ def test_the_document_comes_back(contract: ModelContract) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 0}, "reads metadata schemas 1 to 2; the file has schema 0"),
+        ({"schema_version": 0}, "reads metadata schemas 1 to 3; the file has schema 0"),
         ({"sigmas": [0.1]}, r"'sigmas' must have one value per keypoint \(5\), got 1"),
+        ({"quality_scale": [1, 2]}, r"'quality_scale' must have one value per keypoint \(5\), got 2"),
         ({"presence_bias": []}, r"'presence_bias' must have one value per keypoint \(5\), got 0"),
         ({"skeleton": [[0, 5]]}, r"pairs must index 5 keypoints, got \(0, 5\)"),
         ({"format": "pt"}, "'format' must be one of onnx, tflite, coreml, safetensors, got 'pt'"),
@@ -52,16 +53,30 @@ def test_documents_that_break_a_rule(contract: ModelContract, changes: dict[str,
 
 def test_documents_of_schema_1_are_read(contract: ModelContract) -> None:
     document = json.loads(contract.to_json())
-    for name in ("map_kind", "window_ratio", "calibration"):
+    for name in ("map_kind", "window_ratio", "calibration", "quality_scale", "quality_bias"):
         del document[name]
     old = ModelContract.from_json(json.dumps({**document, "schema_version": 1}))
     assert old == contract
     assert (old.map_kind, old.window_ratio, old.calibration) == ("probability", 1.0, {})
-    assert old.schema_version == json.loads(old.to_json())["schema_version"] == 2
+    assert old.schema_version == json.loads(old.to_json())["schema_version"] == 3
     with pytest.raises(MetadataError, match=r"unknown fields \['window_ratio'\]"):
         ModelContract.from_json(json.dumps({**document, "schema_version": 1, "window_ratio": 1.25}))
     with pytest.raises(MetadataError, match=r"lacks the fields \['map_kind', 'window_ratio'\]"):
         ModelContract.from_json(json.dumps({**document, "schema_version": 2}))
+
+
+def test_documents_of_schema_2_have_no_calibration_of_the_quality(contract: ModelContract) -> None:
+    document = json.loads(contract.to_json())
+    del document["quality_scale"], document["quality_bias"]
+    old = ModelContract.from_json(json.dumps({**document, "schema_version": 2}))
+    assert old == contract
+    assert (old.quality_scale, old.quality_bias) == ((1.0,) * 5, (0.0,) * 5)
+    with pytest.raises(MetadataError, match=r"unknown fields \['quality_bias'\]"):
+        ModelContract.from_json(json.dumps({**document, "schema_version": 2, "quality_bias": [0.0] * 5}))
+    with pytest.raises(MetadataError, match=r"lacks the fields \['quality_bias', 'quality_scale'\]"):
+        ModelContract.from_json(json.dumps({**document, "schema_version": 3}))
+    changed = contract.replace(quality_scale=(2.0,) * 5)
+    assert ModelContract.from_json(changed.to_json()) == changed != contract
 
 
 def test_what_a_file_gives(contract: ModelContract) -> None:

@@ -54,7 +54,7 @@ class TestOnnx:
             read_contract(write_onnx(metadata=None))
 
     def test_another_schema(self, write_onnx: Callable[..., Path], contract: ModelContract) -> None:
-        with pytest.raises(MetadataError, match=r"tiny.onnx: .* reads metadata schemas 1 to 2; the file has schema 99"):
+        with pytest.raises(MetadataError, match=r"tiny.onnx: .* reads metadata schemas 1 to 3; the file has schema 99"):
             read_contract(write_onnx(metadata=other_schema(contract)))
 
     def test_metadata_that_is_no_document(self, write_onnx: Callable[..., Path]) -> None:

@@ -46,6 +46,8 @@ def with_run_skeleton(
         keypoint_names=names,
         presence_scale=tuple(contract.presence_scale[index] if index >= 0 else 1.0 for index in origin),
         presence_bias=tuple(contract.presence_bias[index] if index >= 0 else 0.0 for index in origin),
+        quality_scale=tuple(contract.quality_scale[index] if index >= 0 else 1.0 for index in origin),
+        quality_bias=tuple(contract.quality_bias[index] if index >= 0 else 0.0 for index in origin),
         calibration={},
     )
     return changed, contract, tuple(name for name, index in zip(names, origin, strict=True) if index < 0)
