@@ -14,6 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from probpose_edge import COCO_17, ModelContract, PoseEstimator, RawOutputs, box_to_window, cells_to_image
+from probpose_edge.poses import instance_scores
+from probpose_eval.coco import AnnotationSet, labelled_persons
+from probpose_eval.observe import Observations
+from probpose_eval.windows import person_windows
 
 Document = dict[str, Any]
 
@@ -99,6 +103,40 @@ def random_set() -> Callable[..., tuple[Document, list[dict[str, Any]]]]:
                 }
                 results.append({**result, "bbox": [x, y, w, h]} if result_boxes else result)
         return _document(annotations, dict.fromkeys(image_ids, (640, 480))), results
+
+    return make
+
+
+@pytest.fixture
+def random_observations() -> Callable[..., Observations]:
+    """Factory of seeded observations of a set: near the truth, with probabilities that know a little of it."""
+
+    def make(annotations: AnnotationSet, seed: int = 0) -> Observations:
+        rng = np.random.default_rng(seed)
+        persons = labelled_persons(annotations)
+        boxes = np.stack([person.bbox_xyxy for person in persons])
+        truth = np.stack([person.keypoints for person in persons])
+        error = rng.exponential(0.04, truth.shape[:2]) * np.array([p.area for p in persons])[:, None] ** 0.5
+        keypoints = truth[..., :2] + error[..., None] * rng.normal(0, 1, truth[..., :2].shape)
+        there = np.isin(truth[..., 2], (1, 2))
+        presence = np.clip(np.where(there, 0.7, 0.4) + rng.normal(0, 0.2, there.shape), 0, 1)
+        quality = np.clip(np.exp(-20 * error / error.max()) + rng.normal(0, 0.2, there.shape), 0, 1)
+        standing = rng.uniform(0.05, 1, there.shape)
+        return Observations(
+            annotation_ids=np.array([person.id for person in persons], dtype=np.int64),
+            image_ids=np.array([person.image_id for person in persons], dtype=np.int64),
+            boxes_xyxy=boxes,
+            windows=person_windows(boxes),
+            keypoints=keypoints,
+            presence=presence,
+            visibility=np.clip(np.where(truth[..., 2] == 2, 0.6, 0.4) + rng.normal(0, 0.2, there.shape), 0, 1),
+            quality=quality,
+            expected_oks=quality**2,
+            scores=instance_scores(quality, presence >= 0.5).astype(np.float64),
+            standing=np.where(there, standing, np.nan),
+            standing_own=np.where(there, standing * rng.uniform(0, 1, there.shape), np.nan),
+            presence_threshold=0.5,
+        )
 
     return make
 
