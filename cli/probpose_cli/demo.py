@@ -13,14 +13,14 @@ import typer
 from numpy.typing import NDArray
 
 from probpose_cli.console import out, progress_bar
-from probpose_cli.pictures import write_picture
-from probpose_cli.report import DEFAULT_MAX_DROP, make_report
+from probpose_cli.report import make_report
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError
 from probpose_edge.extras import import_extra
 from probpose_edge.metadata import ModelContract
 from probpose_edge.poses import Poses
+from probpose_edge.write_picture import write_picture
 
 DRAWN_SEED = 7
 """Pictures of the demo; training and calibration draw from other seeds."""
@@ -61,7 +61,6 @@ def command(
         out_dir / "drawn" / "images",
         out_dir,
         crop_seed=0,
-        max_drop=DEFAULT_MAX_DROP,
         definition="paper",
         threads=1,
         latency_rounds=20,

@@ -9,13 +9,13 @@ import numpy as np
 import typer
 
 from probpose_cli.console import out, progress_bar
-from probpose_cli.pictures import write_picture
 from probpose_edge.atomic_write import write_text_atomically
 from probpose_edge.coco_results import poses_to_coco
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError
 from probpose_edge.images import read_image
+from probpose_edge.write_picture import write_picture
 
 MODEL_SUFFIXES = (".onnx", ".tflite", ".mlpackage")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

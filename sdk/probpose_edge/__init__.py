@@ -28,6 +28,7 @@ from probpose_edge.probmap import sparsemax_maps
 from probpose_edge.read_contract import read_contract
 from probpose_edge.runtimes.base import RawOutputs, Runtime
 from probpose_edge.runtimes.open_runtime import open_runtime
+from probpose_edge.show_window import LiveWindow
 from probpose_edge.skeleton import COCO_17, Skeleton
 from probpose_edge.skeleton_file import read_skeleton, write_skeleton
 from probpose_edge.skeleton_presets import CROWDPOSE_14, MPII_16, WHOLEBODY_133
@@ -40,6 +41,9 @@ from probpose_edge.window import (
     image_to_cells,
     window_to_crop_matrix,
 )
+from probpose_edge.write_picture import write_picture
+from probpose_edge.write_results import CocoResults, JsonLines
+from probpose_edge.write_video import VideoFile
 
 __all__ = [
     "COCO_17",
@@ -48,11 +52,14 @@ __all__ = [
     "WHOLEBODY_133",
     "AnnotationError",
     "CheckpointError",
+    "CocoResults",
     "ConversionError",
     "Frame",
     "FrameSource",
     "ImageReadError",
     "InputError",
+    "JsonLines",
+    "LiveWindow",
     "MetadataError",
     "MissingExtraError",
     "ModelContract",
@@ -66,6 +73,7 @@ __all__ = [
     "Skeleton",
     "SourceError",
     "TrainingError",
+    "VideoFile",
     "__version__",
     "box_to_window",
     "calibrate_presence",
@@ -87,5 +95,6 @@ __all__ = [
     "sparsemax_maps",
     "to_bgr",
     "window_to_crop_matrix",
+    "write_picture",
     "write_skeleton",
 ]
