@@ -22,6 +22,7 @@ from probpose_edge.runtimes.base import (
     RawOutputs,
     check_crops,
     closed_error,
+    outputs_from,
     outputs_of,
     run_in_parts,
 )
@@ -55,7 +56,7 @@ class MilRuntime:
         # CoreML hands an RGB image to the program as (1, 3, H, W) numbers from 0 to 255.
         image = torch.from_numpy(crops.transpose(0, 3, 1, 2).astype(np.float32))
         outputs = self._interpreter.run({"image": image})
-        return RawOutputs(**{name: outputs[name].numpy() for name in self._outputs})
+        return outputs_from({name: outputs[name].numpy() for name in self._outputs})
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""

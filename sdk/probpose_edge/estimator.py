@@ -18,7 +18,7 @@ from probpose_edge.locate import locate_keypoints
 from probpose_edge.metadata import ModelContract
 from probpose_edge.poses import Poses, instance_scores
 from probpose_edge.read_contract import read_contract
-from probpose_edge.runtimes.base import RawOutputs, Runtime
+from probpose_edge.runtimes.base import RawOutputs, Runtime, no_maps_error
 from probpose_edge.runtimes.open_runtime import open_runtime
 from probpose_edge.weights import shipped_model_for_installed_runtime
 from probpose_edge.whole_image import person_box
@@ -38,7 +38,8 @@ class PoseEstimator:
     A plain heatmap model (``map_kind`` "heatmap" in its metadata) has no presence, visibility and quality: the peak
     value of its heatmap, clipped to [0, 1], stands in their place and in that of the expected OKS. A model with two
     maps (``window_ratio`` above 1) looks for keypoints in a window larger than the crop (see
-    `probpose_edge.locate.locate_keypoints`), and presence is about that window.
+    `probpose_edge.locate.locate_keypoints`), and presence is about that window. A file that decodes its maps itself
+    (``output_kind`` "decoded") gives the same poses, but no maps: asking for them is an `InputError`.
 
     Attributes
     ----------
@@ -156,7 +157,7 @@ class PoseEstimator:
 
         Raises `ModelFileError` for outputs unlike the metadata, `InputError` for windows or boxes of another shape.
         """
-        n = len(raw.logits)
+        n = raw.crops
         frames = np.array(windows, dtype=np.float64)
         if frames.shape != (n, 4):
             raise InputError(
@@ -197,6 +198,8 @@ class PoseEstimator:
     ) -> Poses:
         contract = self.contract
         self._check_outputs(raw, len(windows))
+        if return_maps and contract.output_kind == "decoded":
+            raise no_maps_error()
         located = locate_keypoints(raw, windows, contract)
         # Copies: runtimes may reuse their buffers.
         said, visibility, quality = (
@@ -231,7 +234,7 @@ class PoseEstimator:
             )
         for name, values in outputs.items():
             is_map = name.endswith("logits")
-            shape = (n, k, height, width) if is_map else (n, k)
+            shape: tuple[int, ...] = (n, k, height, width) if is_map else (n, k, 2) if name == "keypoints" else (n, k)
             if values.shape != shape:
                 raise ModelFileError(
                     f"The model's output {name!r} must have shape {shape} by its metadata, got {values.shape}. Convert "
@@ -244,6 +247,8 @@ class PoseEstimator:
                 )
 
     def _no_poses(self, return_maps: MapChoice) -> Poses:
+        if return_maps and self.contract.output_kind == "decoded":
+            raise no_maps_error()
         k, (width, height) = len(self.contract.keypoint_names), self.contract.heatmap_wh
         none = np.zeros((0, k), dtype=np.float32)
         return Poses(

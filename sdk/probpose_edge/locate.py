@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from probpose_edge.decode import decode_heatmaps, decode_maps
 from probpose_edge.metadata import ModelContract
 from probpose_edge.probmap import sparsemax_maps
-from probpose_edge.runtimes.base import RawOutputs
+from probpose_edge.runtimes.base import DecodedOutputs, RawOutputs
 from probpose_edge.window import cells_to_image, scale_windows
 
 
@@ -23,17 +23,17 @@ class Located:
     keypoints_px: (N, K, 2) float64 image pixels.
     expected_oks: (N, K) float32, see `probpose_edge.decode.decode_maps`; the confidence of plain heatmaps.
     windows: (N, 4) float64 px, the activation windows, over which `maps` lie.
-    maps: (N, K, H, W) float32, probability maps, or the heatmaps as they came.
+    maps: (N, K, H, W) float32, probability maps, or the heatmaps as they came; None where the file decoded them inside.
     """
 
     keypoints_px: NDArray[np.float64]
     expected_oks: NDArray[np.float32]
     windows: NDArray[np.float64]
-    maps: NDArray[np.float32]
+    maps: NDArray[np.float32] | None
 
 
 def locate_keypoints(raw: RawOutputs, input_windows: NDArray[np.float64], contract: ModelContract) -> Located:
-    """Decode the maps of N crops as the contract says.
+    """Decode the maps of N crops as the contract says, or place the keypoints that the file decoded.
 
     raw: outputs for the N crops, of the contract's shapes. input_windows: (N, 4) px, what the crops show.
 
@@ -42,6 +42,11 @@ def locate_keypoints(raw: RawOutputs, input_windows: NDArray[np.float64], contra
     it places outside keeps that place. Raises `InputError` for maps with NaN.
     """
     windows = scale_windows(input_windows, contract.window_ratio)
+    if isinstance(raw, DecodedOutputs):
+        # Crops are aligned to the window as maps are: the centers of the first and last pixel lie on its borders.
+        points_px = cells_to_image(raw.keypoints, input_windows, contract.input_wh)
+        expected_oks = raw.expected_oks.astype(np.float32)
+        return Located(keypoints_px=points_px, expected_oks=expected_oks, windows=windows, maps=None)
     if contract.map_kind == "heatmap":
         points_cell, confidence = decode_heatmaps(raw.logits)
         points_px = cells_to_image(points_cell, windows, contract.heatmap_wh)

@@ -16,7 +16,7 @@ from probpose_edge.exceptions import MetadataError
 
 SCHEMA_VERSION = 3
 """What is written. Older ones are read too: files of schema 1 have one probability map and no record of a calibration,
-those of schema 1 and 2 no calibration of the quality."""
+those of schema 1 and 2 no calibration of the quality and no keypoints decoded in the file."""
 READABLE_SCHEMAS = (1, 2, 3)
 METADATA_KEY = "probpose_edge"
 """Key in ONNX ``metadata_props`` and CoreML user-defined metadata."""
@@ -27,9 +27,12 @@ FORMATS = ("onnx", "tflite", "coreml", "safetensors")
 PRECISIONS = ("fp32", "fp16", "int8")
 KERNELS = ("published", "oks", "argmax")
 MAP_KINDS = ("probability", "heatmap")
+OUTPUT_KINDS = ("logits", "decoded")
+DECODED_NAMES = ("keypoints", "presence", "visibility", "quality", "expected_oks")
+"""Outputs of a file that decodes its maps itself, of whatever kind they are."""
 _NEW_IN_SCHEMA = {
     2: frozenset({"map_kind", "window_ratio", "calibration"}),
-    3: frozenset({"quality_scale", "quality_bias"}),
+    3: frozenset({"quality_scale", "quality_bias", "output_kind"}),
 }
 
 
@@ -56,6 +59,10 @@ class ModelContract:
     map_kind: one of `MAP_KINDS`. ``"probability"``: maps are ``Sparsemax(logits / temperature)``. ``"heatmap"``: the
         output ``logits`` is a plain heatmap, taken as it comes and decoded by its argmax; its peak value, clipped to
         [0, 1], is the confidence and stands for presence, visibility and quality, which the file does not have.
+    output_kind: one of `OUTPUT_KINDS`. ``"logits"``: maps leave the file and the SDK decodes them. ``"decoded"``: the file
+        decodes them itself, with the kernel, temperature and calibration it was made with, and gives ``keypoints``
+        (N, K, 2), x before y, in pixels of the input crop, and ``expected_oks`` in place of maps. Its presence and
+        quality are calibrated already: scales and biases of the contract are ones and zeros.
     decode_kernel: how maps are decoded, one of `KERNELS` (see `probpose_edge.decode.decode_maps`).
     temperature: divisor of the logits before sparsemax.
     presence_scale, presence_bias: K factors and K offsets; the calibrated presence probability is
@@ -91,6 +98,7 @@ class ModelContract:
     quality_bias: tuple[float, ...] = ()
     map_kind: str = "probability"
     window_ratio: float = 1.0
+    output_kind: str = "logits"
     versions: dict[str, str] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     calibration: dict[str, float | str] = field(default_factory=dict)
@@ -119,6 +127,7 @@ class ModelContract:
             ("precision", PRECISIONS),
             ("decode_kernel", KERNELS),
             ("map_kind", MAP_KINDS),
+            ("output_kind", OUTPUT_KINDS),
         ):
             if getattr(self, name) not in allowed:
                 raise MetadataError(
@@ -166,6 +175,8 @@ class ModelContract:
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the tensors that the file gives for a crop, in order."""
+        if self.output_kind == "decoded":
+            return DECODED_NAMES
         if self.map_kind == "heatmap":
             return ("logits",)
         scalars = ("logits", "presence", "visibility", "quality")

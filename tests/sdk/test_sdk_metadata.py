@@ -33,6 +33,7 @@ def test_the_document_comes_back(contract: ModelContract) -> None:
         ({"presence_threshold": 1.5}, r"'presence_threshold' must lie in \[0, 1\], got 1.5"),
         ({"sigmas": [0, 1, 1, 1, 1]}, "must name keypoints, positive sigmas and sizes"),
         ({"map_kind": "field"}, "'map_kind' must be one of probability, heatmap, got 'field'"),
+        ({"output_kind": "poses"}, "'output_kind' must be one of logits, decoded, got 'poses'"),
         ({"window_ratio": 0.8}, "'window_ratio' must be at least 1, got 0.8"),
         ({"window_ratio": float("inf")}, "'window_ratio' must be at least 1, got inf"),
         ({"map_kind": "heatmap"}, "must have decode_kernel 'argmax' and window_ratio 1, got 'published' and 1.0"),
@@ -53,7 +54,7 @@ def test_documents_that_break_a_rule(contract: ModelContract, changes: dict[str,
 
 def test_documents_of_schema_1_are_read(contract: ModelContract) -> None:
     document = json.loads(contract.to_json())
-    for name in ("map_kind", "window_ratio", "calibration", "quality_scale", "quality_bias"):
+    for name in ("map_kind", "window_ratio", "calibration", "quality_scale", "quality_bias", "output_kind"):
         del document[name]
     old = ModelContract.from_json(json.dumps({**document, "schema_version": 1}))
     assert old == contract
@@ -67,13 +68,13 @@ def test_documents_of_schema_1_are_read(contract: ModelContract) -> None:
 
 def test_documents_of_schema_2_have_no_calibration_of_the_quality(contract: ModelContract) -> None:
     document = json.loads(contract.to_json())
-    del document["quality_scale"], document["quality_bias"]
+    del document["quality_scale"], document["quality_bias"], document["output_kind"]
     old = ModelContract.from_json(json.dumps({**document, "schema_version": 2}))
     assert old == contract
     assert (old.quality_scale, old.quality_bias) == ((1.0,) * 5, (0.0,) * 5)
     with pytest.raises(MetadataError, match=r"unknown fields \['quality_bias'\]"):
         ModelContract.from_json(json.dumps({**document, "schema_version": 2, "quality_bias": [0.0] * 5}))
-    with pytest.raises(MetadataError, match=r"lacks the fields \['quality_bias', 'quality_scale'\]"):
+    with pytest.raises(MetadataError, match=r"lacks the fields \['output_kind', 'quality_bias', 'quality_scale'\]"):
         ModelContract.from_json(json.dumps({**document, "schema_version": 3}))
     changed = contract.replace(quality_scale=(2.0,) * 5)
     assert ModelContract.from_json(changed.to_json()) == changed != contract
@@ -88,6 +89,9 @@ def test_what_a_file_gives(contract: ModelContract) -> None:
     assert double.activation_padding == 1.25 * contract.padding
     heatmap = contract.replace(map_kind="heatmap", decode_kernel="argmax", calibration={"coverage": 0.02, "set": "a"})
     assert heatmap.output_names == ("logits",)
+    for inside in (contract, double, heatmap):
+        decoded = inside.replace(output_kind="decoded").output_names
+        assert decoded == ("keypoints", "presence", "visibility", "quality", "expected_oks")
     assert ModelContract.from_json(heatmap.to_json()) == heatmap
 
 

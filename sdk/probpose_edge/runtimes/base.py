@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
+from probpose_edge.metadata import DECODED_NAMES
 
 OUTPUT_NAMES = ("logits", "presence", "visibility", "quality", "expert_logits")
 """Names of the outputs of deployable files, in their documented order."""
-OUTPUT_SETS = (OUTPUT_NAMES, OUTPUT_NAMES[:4], OUTPUT_NAMES[:1])
-"""What a file has: two maps and the scalars, one map and the scalars, or a plain heatmap."""
+OUTPUT_SETS = (OUTPUT_NAMES, OUTPUT_NAMES[:4], OUTPUT_NAMES[:1], DECODED_NAMES)
+"""What a file has: two maps and the scalars, one map and the scalars, a plain heatmap, or keypoints decoded inside."""
 EXPECTED_OUTPUTS = (
-    "the float outputs logits, presence, visibility and quality, may have expert_logits besides, or has logits alone"
+    "the float outputs logits, presence, visibility and quality, may have expert_logits besides, has keypoints and "
+    "expected_oks in place of logits, or has logits alone"
 )
 """`OUTPUT_SETS` in words, for errors."""
 
@@ -40,9 +42,52 @@ class RawOutputs:
     quality: NDArray[np.float32] | None = None
     expert_logits: NDArray[np.float32] | None = None
 
+    @property
+    def crops(self) -> int:
+        """How many crops the outputs are of."""
+        return len(next(iter(self.named().values())))
+
     def named(self) -> dict[str, NDArray[np.float32]]:
         """The outputs there are, by name, in their documented order."""
         return {name: values for name in OUTPUT_NAMES if (values := getattr(self, name)) is not None}
+
+
+class DecodedOutputs(RawOutputs):
+    """Outputs for N crops of a file that decodes its maps itself; it has no logits to give.
+
+    Attributes
+    ----------
+    keypoints: (N, K, 2) float32, x before y, in pixels of the crop (the center of its first pixel is 0).
+    presence, visibility, quality: (N, K) float32 probabilities in [0, 1], calibrated.
+    expected_oks: (N, K) float32, see `probpose_edge.decode.decode_maps`.
+    """
+
+    def __init__(
+        self,
+        *,
+        keypoints: NDArray[np.float32],
+        presence: NDArray[np.float32],
+        visibility: NDArray[np.float32],
+        quality: NDArray[np.float32],
+        expected_oks: NDArray[np.float32],
+    ) -> None:
+        values = (keypoints, presence, visibility, quality, expected_oks)
+        for name, value in zip(DECODED_NAMES, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> NDArray[np.float32]:
+        if name == "logits":
+            raise no_maps_error()
+        raise AttributeError(name)
+
+    def named(self) -> dict[str, NDArray[np.float32]]:
+        """The five outputs by name, in their documented order."""
+        return {name: getattr(self, name) for name in DECODED_NAMES}
+
+
+def outputs_from(values: Mapping[str, NDArray[np.float32]]) -> RawOutputs:
+    """The outputs of one of `OUTPUT_SETS`, by name, as the class that they make."""
+    return (DecodedOutputs if "keypoints" in values else RawOutputs)(**values)
 
 
 class Runtime(Protocol):
@@ -83,13 +128,21 @@ def check_crops(crops: NDArray[np.uint8], input_wh: tuple[int, int]) -> NDArray[
 
 def outputs_of(names: Collection[str]) -> tuple[str, ...] | None:
     """Which of `OUTPUT_SETS` a file with outputs of these names has; None if it has only part of one."""
-    known = set(OUTPUT_NAMES) & set(names)
+    known = set(OUTPUT_NAMES + DECODED_NAMES) & set(names)
     return next((wanted for wanted in OUTPUT_SETS if set(wanted) == known), None)
 
 
 def closed_error() -> InputError:
     """The error of a runtime that is used after `close`."""
     return InputError("This model was closed. Open it again with PoseEstimator.open.")
+
+
+def no_maps_error() -> InputError:
+    """The error of asking a file that decodes inside for maps or logits."""
+    return InputError(
+        "Maps were asked for, but this model file decodes them inside and gives keypoints only. Open the file of the "
+        "same model that was converted without --decoded."
+    )
 
 
 def run_in_parts(crops: NDArray[np.uint8], largest: int, run: Callable[[NDArray[np.uint8]], RawOutputs]) -> RawOutputs:
@@ -99,9 +152,9 @@ def run_in_parts(crops: NDArray[np.uint8], largest: int, run: Callable[[NDArray[
     """
     if len(crops) == 0:
         one = run(np.zeros((1, *crops.shape[1:]), dtype=np.uint8))
-        return RawOutputs(**{name: values[:0] for name, values in one.named().items()})
+        return outputs_from({name: values[:0] for name, values in one.named().items()})
     parts = [run(crops[start : start + largest]) for start in range(0, len(crops), largest)]
     if len(parts) == 1:
         return parts[0]
     columns = {name: [part.named()[name] for part in parts] for name in parts[0].named()}
-    return RawOutputs(**{name: np.concatenate(values) for name, values in columns.items()})
+    return outputs_from({name: np.concatenate(values) for name, values in columns.items()})

@@ -17,6 +17,7 @@ from probpose_edge.runtimes.base import (
     RawOutputs,
     check_crops,
     closed_error,
+    outputs_from,
     outputs_of,
     run_in_parts,
 )
@@ -69,7 +70,7 @@ class CoreMLRuntime:
 
     def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
         outputs = self._model.predict({"image": self._image_module.fromarray(crops[0])})
-        return RawOutputs(**{name: np.asarray(outputs[name], dtype=np.float32) for name in self._outputs})
+        return outputs_from({name: np.asarray(outputs[name], dtype=np.float32) for name in self._outputs})
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""

@@ -18,9 +18,14 @@ from probpose_edge.runtimes.base import (
     RawOutputs,
     check_crops,
     closed_error,
+    outputs_from,
     outputs_of,
     run_in_parts,
 )
+
+
+_RANKS = {"logits": 4, "expert_logits": 4, "keypoints": 3}
+"""Axes of the outputs that are not scalars."""
 
 
 class LiteRTRuntime:
@@ -59,7 +64,7 @@ class LiteRTRuntime:
     def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
         self._interpreter.set_tensor(self._input, crops)
         self._interpreter.invoke()
-        return RawOutputs(**{name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()})
+        return outputs_from({name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()})
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""
@@ -114,10 +119,10 @@ def _find_outputs(path: str | os.PathLike[str], interpreter: Any) -> dict[str, i
         outputs = next((names for names in OUTPUT_SETS if 1 < len(names) == len(order)), None)
         details = details if outputs is None else {name: details[old] for name, old in zip(outputs, order, strict=True)}
     ranks = {name: len(details[name]["shape"]) if details[name]["dtype"] == np.float32 else 0 for name in outputs or ()}
-    if not ranks or any(rank != (4 if name.endswith("logits") else 2) for name, rank in ranks.items()):
+    if not ranks or any(rank != _RANKS.get(name, 2) for name, rank in ranks.items()):
         found = {name: (detail["dtype"].__name__, detail["shape"].tolist()) for name, detail in details.items()}
         raise ModelFileError(
-            f"A probpose-edge .tflite file has {EXPECTED_OUTPUTS}, maps of shape (1, K, H, W) and scalars (1, K); "
-            f"{path} has {found}. Use a file written by `probpose-edge convert`."
+            f"A probpose-edge .tflite file has {EXPECTED_OUTPUTS}, maps of shape (1, K, H, W) and scalars (1, K), "
+            f"keypoints (1, K, 2); {path} has {found}. Use a file written by `probpose-edge convert`."
         )
     return {name: int(details[name]["index"]) for name in ranks}

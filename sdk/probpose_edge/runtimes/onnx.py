@@ -16,6 +16,7 @@ from probpose_edge.runtimes.base import (
     RawOutputs,
     check_crops,
     closed_error,
+    outputs_from,
     outputs_of,
     run_in_parts,
 )
@@ -78,7 +79,7 @@ class OnnxRuntime:
 
     def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
         values = self._session.run(list(self._outputs), {"image": crops})
-        return RawOutputs(**dict(zip(self._outputs, values, strict=True)))
+        return outputs_from(dict(zip(self._outputs, values, strict=True)))
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""
