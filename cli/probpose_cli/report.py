@@ -17,8 +17,7 @@ from probpose_edge.exceptions import InputError
 
 if TYPE_CHECKING:
     from probpose_eval import Report
-
-DEFAULT_MAX_DROP = 1.0
+    from probpose_eval.limits import Limit
 
 
 def command(
@@ -28,32 +27,50 @@ def command(
     ),
     annotations: Path = typer.Option(..., "--annotations", help="COCO keypoint annotations."),
     images: Path = typer.Option(..., "--images", help="Folder of its pictures."),
-    out_dir: Path = typer.Option(Path("report"), "--out", help="Folder for report.json and report.md."),
+    out_dir: Path = typer.Option(Path("report"), "--out", help="Folder for report.html, report.json and report.md."),
     crop_seed: int = typer.Option(0, help="Seed of the cropped version of the set, which is made on the way."),
-    max_drop: float | None = typer.Option(
-        None, help="Points of Ex-AP a file may lose; with this option a file that loses more gives exit code 1."
+    max_drop: list[str] = typer.Option(
+        [],
+        help="How much worse than the reference a file may be: Ex-AP=0.5,presence-ece=0.01 (AP and AR in points, the "
+        "others as they are; cropped:Ex-AP=1 for one set; 0.5 alone is of Ex-AP). A file that is worse gives exit code 1. "
+        "Without any limit, files are judged by 1 point of Ex-AP, and the exit code is 0.",
+    ),
+    fail_under: list[str] = typer.Option(
+        [], help="What every file must reach: Ex-AP=60, or plain:Ex-AP=60 for one set. Else exit code 1."
+    ),
+    pictures: bool = typer.Option(
+        True, "--pictures/--no-pictures", help="Put the pictures on which files differ most into report.html."
     ),
     definition: str = typer.Option("paper", help="Ex-OKS definition: paper or exococotools."),
     threads: int = typer.Option(1, min=1, help="Threads of one inference, in the latency too."),
     latency_rounds: int = typer.Option(30, min=0, help="Timed rounds; 0 leaves latency out."),
 ) -> None:
     """Measure files on a set and on its cropped version, each against the reference, through the SDK."""
+    from probpose_eval.limits import FAIL_UNDER, MAX_DROP, parse_limits
+    from probpose_eval.report_text import headline
+
+    limits = (
+        *parse_limits(MAX_DROP, max_drop, plain_number="Ex-AP"),
+        *parse_limits(FAIL_UNDER, fail_under),
+    )
     report = make_report(
         [reference, *(path for path in models if path != reference)],
         annotations,
         images,
         out_dir,
+        limits=limits,
         crop_seed=crop_seed,
-        max_drop=DEFAULT_MAX_DROP if max_drop is None else max_drop,
         definition=definition,
         threads=threads,
         latency_rounds=latency_rounds,
+        pictures=pictures,
         typed=shlex.join(["probpose-edge", *(relative(text) for text in sys.argv[1:])]),
     )
     for file in report.files:
         out.print(f"{file.label}: {file.verdict}")
+    out.print(headline(report)[1])
     out.print(f"report in {out_dir}")
-    if max_drop is not None and any(file.within_limit is False for file in report.files):
+    if limits and not report.kept:
         raise typer.Exit(1)
 
 
@@ -64,13 +81,17 @@ def make_report(
     out_dir: Path,
     *,
     crop_seed: int,
-    max_drop: float,
     definition: str,
     threads: int,
     latency_rounds: int,
     typed: str,
+    limits: tuple[Limit, ...] = (),
+    pictures: bool = True,
 ) -> Report:
-    """Measure files, the first of which is the reference, on a set and its cropped version; write the report."""
+    """Measure files, the first of which is the reference, on a set and its cropped version; write the report.
+
+    Without limits, files are judged by those of `probpose_eval.build_report.DEFAULT_LIMITS`.
+    """
     from probpose_eval import (
         CropRecipe,
         ReportConfig,
@@ -80,10 +101,19 @@ def make_report(
         write_crop_set,
         write_report,
     )
+    from probpose_eval.build_report import DEFAULT_LIMITS
+    from probpose_eval.report_figures import require_figures
 
     if len({path.name for path in paths}) < len(paths):
         raise InputError("A report needs files of different names, because its rows are named after them. Rename one.")
-    config = ReportConfig(definition=definition, max_drop=max_drop / 100, latency_rounds=latency_rounds, command=typed)
+    require_figures()
+    config = ReportConfig(
+        definition=definition,
+        limits=limits or DEFAULT_LIMITS,
+        enforced=bool(limits),
+        latency_rounds=latency_rounds,
+        command=typed,
+    )
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         entries = []
@@ -108,7 +138,7 @@ def make_report(
             config=config,
             progress=lambda stage, done, total: update_stage(done, total),
         )
-    write_report(out_dir, report)
+        write_report(out_dir, report)
     return report
 
 

@@ -3,54 +3,63 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from probpose_edge import PoseEstimator, __version__
 from probpose_edge.exceptions import InputError
 from probpose_edge.skeleton import Skeleton
-from probpose_eval.bootstrap import Resampled, resample
 from probpose_eval.coco import labelled_persons
 from probpose_eval.crop_set import domain_shares
-from probpose_eval.evaluate import evaluate, mean_oks
 from probpose_eval.evaluation_set import EvaluationSet
 from probpose_eval.latency import Latency, describe_machine, measure_latency
+from probpose_eval.limits import MAX_DROP, Limit, judge_limits
+from probpose_eval.model_file import sha256_of, size_of
 from probpose_eval.oks import OksRule
-from probpose_eval.predict import iterate_crops, predict_set_with_all
-from probpose_eval.presence import presence_accuracy
-from probpose_eval.report import FileReport, PresenceScores, Protocol, Report, SetDescription, SetScores
+from probpose_eval.placement import place_layers
+from probpose_eval.predict import iterate_crops
+from probpose_eval.report import FileReport, Protocol, Report, SetDescription, SetScores
+from probpose_eval.score_files import score_files
 from probpose_eval.verdict import verdict
+from probpose_eval.worst_pictures import WorstPicture, draw_worst
 
-RESAMPLED = ("AP", "Ex-AP", "mean-OKS")
+DEFAULT_LIMITS = (Limit(kind=MAX_DROP, figure="Ex-AP", amount=1.0),)
+"""Judged where no limits are given: a point of Ex-AP."""
 _LATENCY_CROPS = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReportEntry:
-    """One model to report on: its name, the estimator that runs it, its file if it has one, and its threads."""
+    """One model to report on: its name, the estimator that runs it, its file if it has one, and its threads.
+
+    shared_calibration_pictures: see `FileReport`.
+    """
 
     label: str
     estimator: PoseEstimator
     path: Path | None = None
     threads: int | None = None
+    shared_calibration_pictures: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """Settings of a report.
 
-    definition: of Ex-OKS (see `OksRule`). presence_threshold: None is each file's own. max_drop: allowed fall of Ex-AP
-    in [0, 1]. latency_rounds: 0 leaves latency out. command: what was typed, for the record. batch: crops at once.
+    definition: of Ex-OKS (see `OksRule`). presence_threshold: the frozen one; None is the reference's. limits: what
+    files must keep. enforced: whether the caller fails where they do not, for the record. latency_rounds: 0 leaves
+    latency out, and where layers ran. command: what was typed, for the record. batch: crops at once.
     """
 
     definition: str = "paper"
     presence_threshold: float | None = None
-    max_drop: float = 0.01
+    limits: tuple[Limit, ...] = DEFAULT_LIMITS
+    enforced: bool = False
     bootstrap_samples: int = 1000
     seed: int = 0
     latency_rounds: int = 30
@@ -60,10 +69,6 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         OksRule(definition=self.definition, presence_threshold=self.presence_threshold or 0.0)
-        if not 0 <= self.max_drop <= 1:
-            raise InputError(
-                f"max_drop is a share of 1 (0.01 is one point) and must lie in [0, 1], got {self.max_drop}. Use 0.01."
-            )
         for name, least in (("bootstrap_samples", 2), ("latency_rounds", 0), ("latency_warmup", 0), ("batch", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}. Give a larger number.")
@@ -82,6 +87,22 @@ def build_report(
     config: ReportConfig | None = None,
     progress: Progress | None = None,
 ) -> Report:
+    """`build_report_and_pictures` without pictures."""
+    return build_report_and_pictures(
+        entries, reference=reference, plain=plain, cropped=cropped, config=config, pictures=0, progress=progress
+    )[0]
+
+
+def build_report_and_pictures(
+    entries: Sequence[ReportEntry],
+    *,
+    reference: str,
+    plain: EvaluationSet | None = None,
+    cropped: EvaluationSet | None = None,
+    config: ReportConfig | None = None,
+    pictures: int = 8,
+    progress: Progress | None = None,
+) -> tuple[Report, tuple[WorstPicture, ...]]:
     """Measure every entry and compare it with the entry whose label is `reference`.
 
     Every model sees the same crops of the true boxes, through its estimator, without flip test. Windows of the metric
@@ -89,7 +110,11 @@ def build_report(
     for all executed entries in one run, interleaved, on crops of the plain set (or of the cropped one); a set or
     latency may be missing.
 
-    Raises `InputError` for doubled or missing labels, `AnnotationError` for sets that do not fit the models.
+    pictures: how many of those on which files and reference differ most are drawn; they are no part of the report
+    itself, because few may be passed on.
+
+    Raises `InputError` for doubled or missing labels and for limits of sets that are not given, `AnnotationError` for
+    sets that do not fit the models.
     """
     config = config or ReportConfig()
     labels = [entry.label for entry in entries]
@@ -99,16 +124,42 @@ def build_report(
             f"{', '.join(labels) or 'none'}. Name the reference among the entries."
         )
     base = labels.index(reference)
-    skeleton = Skeleton.of(entries[base].estimator.contract)
-    plain, cropped = (data and data.with_skeleton(skeleton) for data in (plain, cropped))
-    scores = {
-        name: _score_set(entries, base, data, name, config, progress)
-        for name, data in (("plain", plain), ("cropped", cropped))
-        if data is not None
-    }
-    latencies = _latencies(entries, plain or cropped, config, progress)
     contract = entries[base].estimator.contract
-    return Report(
+    skeleton = Skeleton.of(contract)
+    given = {"plain": plain, "cropped": cropped}
+    sets = {name: data.with_skeleton(skeleton) for name, data in given.items() if data is not None}
+    for limit in config.limits:
+        if limit.only_set is not None and limit.only_set not in sets:
+            raise InputError(f"The limit {limit} is about a set that is not given. Give that set, or drop the limit.")
+    frozen = entries[base].estimator.presence_threshold
+    rule = OksRule(
+        definition=config.definition,
+        presence_threshold=frozen if config.presence_threshold is None else config.presence_threshold,
+        padding=contract.activation_padding,
+        input_wh=contract.input_wh,
+    )
+
+    def stage_of(name: str) -> Callable[[str, int, int], None]:
+        return lambda stage, done, total: None if progress is None else progress(f"{stage} ({name})", done, total)
+
+    scored = {
+        name: score_files(
+            [entry.estimator for entry in entries],
+            data,
+            reference=base,
+            rule=rule,
+            samples=config.bootstrap_samples,
+            seed=config.seed,
+            batch=config.batch,
+            tell=stage_of(name),
+        )
+        for name, data in sets.items()
+    }
+    scores = {name: each.scores for name, each in scored.items()}
+    crops = _timing_crops(entries, next(iter(sets.values()), None), config)
+    latencies = _latencies(entries, crops, config, progress)
+    described = {name: _describe(data, contract.input_wh, contract.activation_padding) for name, data in sets.items()}
+    report = Report(
         protocol=Protocol(
             reference=reference,
             boxes="true boxes of the annotations",
@@ -116,8 +167,9 @@ def build_report(
             padding=contract.activation_padding,
             input_wh=contract.input_wh,
             definition=config.definition,
-            presence_threshold=config.presence_threshold,
-            max_drop=config.max_drop,
+            presence_threshold=rule.presence_threshold,
+            limits=config.limits,
+            enforced=config.enforced,
             bootstrap_samples=config.bootstrap_samples,
             seed=config.seed,
             latency=(
@@ -130,137 +182,45 @@ def build_report(
             versions={"probpose-edge": __version__, "numpy": np.__version__, "opencv": cv2.__version__},
         ),
         machine=describe_machine(),
-        plain=None if plain is None else _describe(plain, contract.input_wh, contract.activation_padding),
-        cropped=None if cropped is None else _describe(cropped, contract.input_wh, contract.activation_padding),
+        plain=described.get("plain"),
+        cropped=described.get("cropped"),
         files=tuple(
-            _file_report(
-                index,
-                entries,
-                base,
-                {name: rows[index] for name, rows in scores.items()},
-                latencies,
-                config.max_drop,
-            )
-            for index in range(len(entries))
+            _file_report(index, entries, base, scores, latencies, crops, config.limits) for index in range(len(entries))
         ),
     )
+    return report, draw_worst(report, sets, scored, skeleton, count=pictures)
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder (a CoreML package)."""
-    if path.is_dir():
-        return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
-    return path.stat().st_size
-
-
-def _score_set(
-    entries: Sequence[ReportEntry],
-    base: int,
-    data: EvaluationSet,
-    name: str,
-    config: ReportConfig,
-    progress: Progress | None,
-) -> list[SetScores]:
-    def tell(stage: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(f"{stage} ({name})", done, total)
-
-    predictions = predict_set_with_all(
-        [entry.estimator for entry in entries],
-        data.annotations,
-        data.images_dir,
-        batch=config.batch,
-        progress=lambda done, total: tell("predicting", done, total),
-    )
-    contract = entries[base].estimator.contract
-    scored: list[tuple[SetScores, dict[str, Resampled]]] = []
-    for index, (entry, results) in enumerate(zip(entries, predictions, strict=True)):
-        tell("scoring", index, len(entries))
-        own = entry.estimator.presence_threshold
-        threshold = own if config.presence_threshold is None else config.presence_threshold
-        rule = OksRule(
-            definition=config.definition,
-            presence_threshold=threshold,
-            padding=contract.activation_padding,
-            input_wh=contract.input_wh,
-        )
-        scored.append(_score(data, results, rule, config))
-    tell("scoring", len(entries), len(entries))
-    reference = scored[base][1]
-    return [
-        scores
-        if index == base
-        else dataclasses.replace(
-            scores,
-            ap_difference=resampled["AP"].minus(reference["AP"]),
-            ex_ap_difference=resampled["Ex-AP"].minus(reference["Ex-AP"]),
-            mean_oks_difference=resampled["mean-OKS"].minus(reference["mean-OKS"]),
-        )
-        for index, (scores, resampled) in enumerate(scored)
-    ]
-
-
-def _score(
-    data: EvaluationSet, results: list[dict[str, Any]], rule: OksRule, config: ReportConfig
-) -> tuple[SetScores, dict[str, Resampled]]:
-    settings = {name: value for name, value in dataclasses.asdict(rule).items() if name != "extended"}
-    resampled = {
-        metric: resample(
-            data.annotations, results, metric=metric, rule=rule, samples=config.bootstrap_samples, seed=config.seed
-        )
-        for metric in RESAMPLED
-    }
-    (presence,) = presence_accuracy(
-        data.annotations,
-        results,
-        thresholds=[rule.presence_threshold],
-        padding=rule.padding,
-        input_wh=rule.input_wh,
-    )
-    scores = SetScores(
-        metrics={
-            **evaluate(data.annotations, results, **settings),
-            **evaluate(data.annotations, results, extended=True, **settings),
-        },
-        ap=resampled["AP"].interval(),
-        ex_ap=resampled["Ex-AP"].interval(),
-        mean_oks=resampled["mean-OKS"].interval(),
-        share_above_half=mean_oks(data.annotations, results).share_above_half,
-        presence=PresenceScores(
-            threshold=presence.threshold,
-            accuracy=presence.accuracy,
-            balanced_accuracy=presence.balanced_accuracy,
-            present=presence.present,
-            absent=presence.absent,
-        ),
-    )
-    return scores, resampled
-
-
-def _latencies(
-    entries: Sequence[ReportEntry], data: EvaluationSet | None, config: ReportConfig, progress: Progress | None
-) -> dict[str, Latency]:
-    executed = {e.label: e.estimator.runtime for e in entries if e.estimator.runtime.provenance == "measured"}
-    if data is None or config.latency_rounds == 0 or not executed or not labelled_persons(data.annotations):
-        return {}
-    contract = entries[0].estimator.contract
-    sizes = {e.estimator.contract.input_wh for e in entries if e.label in executed}
+def _timing_crops(
+    entries: Sequence[ReportEntry], data: EvaluationSet | None, config: ReportConfig
+) -> NDArray[np.uint8] | None:
+    """Crops of the measured entries' input size; None where nothing is to be timed."""
+    measured = [e for e in entries if e.estimator.runtime.provenance == "measured"]
+    if data is None or config.latency_rounds == 0 or not measured or not labelled_persons(data.annotations):
+        return None
+    sizes = {e.estimator.contract.input_wh for e in measured}
     if len(sizes) > 1:
         raise InputError(
             f"Latency of files with different input sizes cannot be measured on the same crops, got {sorted(sizes)}. "
             "Report on them one size at a time, or leave latency out."
         )
-    crops = next(
-        iterate_crops(
-            data.annotations,
-            data.images_dir,
-            input_wh=sizes.pop(),
-            padding=contract.padding,
-            batch=_LATENCY_CROPS,
-        )
-    ).crops
+    padding = entries[0].estimator.contract.padding
+    batches = iterate_crops(
+        data.annotations, data.images_dir, input_wh=sizes.pop(), padding=padding, batch=_LATENCY_CROPS
+    )
+    return next(batches).crops
+
+
+def _latencies(
+    entries: Sequence[ReportEntry],
+    crops: NDArray[np.uint8] | None,
+    config: ReportConfig,
+    progress: Progress | None,
+) -> dict[str, Latency]:
+    if crops is None:
+        return {}
     return measure_latency(
-        executed,
+        {e.label: e.estimator.runtime for e in entries if e.estimator.runtime.provenance == "measured"},
         crops,
         rounds=config.latency_rounds,
         warmup=config.latency_warmup,
@@ -272,26 +232,32 @@ def _file_report(
     index: int,
     entries: Sequence[ReportEntry],
     base: int,
-    scores: dict[str, SetScores],
-    latencies: dict[str, Latency],
-    max_drop: float,
+    scores: Mapping[str, Sequence[SetScores]],
+    latencies: Mapping[str, Latency],
+    crops: NDArray[np.uint8] | None,
+    limits: Sequence[Limit],
 ) -> FileReport:
     entry = entries[index]
-    contract = entry.estimator.contract
+    contract, runtime = entry.estimator.contract, entry.estimator.runtime
     size = None if entry.path is None else size_of(entry.path)
     all_full = [e for e in entries if e.estimator.contract.precision == "fp32" and e.path is not None]
     twins = [e for e in all_full if e.estimator.contract.format == contract.format]
     full_size = next((size_of(e.path) for e in (*twins, entries[base], *all_full) if e.path is not None), None)
     latency = latencies.get(entry.label)
     full_latency = latencies.get(twins[0].label) if twins else None
+    own = {name: rows[index] for name, rows in scores.items()}
     report = FileReport(
         label=entry.label,
         file_name=None if entry.path is None else entry.path.name,
+        sha256=None if entry.path is None else sha256_of(entry.path),
+        model=contract.model,
         format=contract.format,
         precision=contract.precision,
         recipe=contract.recipe,
-        provenance=entry.estimator.runtime.provenance,
-        runtime=entry.estimator.runtime.name,
+        presence_threshold=entry.estimator.presence_threshold,
+        provenance=runtime.provenance,
+        runtime=runtime.name,
+        machine=None,
         size_bytes=size,
         size_ratio=None if size is None or not full_size else size / full_size,
         threads=entry.threads,
@@ -299,13 +265,24 @@ def _file_report(
         speedup_over_fp32=None
         if latency is None or full_latency is None
         else full_latency.median_ms / latency.median_ms,
-        plain=scores.get("plain"),
-        cropped=scores.get("cropped"),
-        within_limit=None,
+        placement=None
+        if entry.path is None or crops is None or latency is None
+        else place_layers(entry.path, contract.format, contract.precision, crops[:1], threads=entry.threads),
+        shared_calibration_pictures=entry.shared_calibration_pictures,
+        plain=own.get("plain"),
+        cropped=own.get("cropped"),
+        limits=(),
+        within_limits=None,
         verdict="",
     )
-    within, words = verdict(report, is_reference=index == base, max_drop=max_drop)
-    return dataclasses.replace(report, within_limit=within, verdict=words)
+    is_reference = index == base
+    results = judge_limits(
+        [limit for limit in limits if not (is_reference and limit.kind == MAX_DROP)],
+        {name: each.scores for name, each in own.items()},
+        {name: rows[base].scores for name, rows in scores.items()},
+    )
+    within, words = verdict(report, results, is_reference=is_reference)
+    return dataclasses.replace(report, limits=results, within_limits=within, verdict=words)
 
 
 def _describe(data: EvaluationSet, input_wh: tuple[int, int], padding: float) -> SetDescription:

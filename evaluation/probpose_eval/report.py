@@ -1,7 +1,7 @@
-"""What a report says about a group of model files, and its JSON form.
+"""What a report says about a group of model files, and its JSON form (see docs/report-schema.md).
 
 `REPORT_SCHEMA_VERSION` counts changes that old readers cannot follow. Shares and metrics lie in [0, 1]; differences are
-(file - reference); a metric with nobody to find is -1; numbers that do not exist are null.
+(file - reference); numbers that do not exist are null.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Any
 
 from probpose_edge.exceptions import InputError
 from probpose_eval.bootstrap import Interval
+from probpose_eval.drift import Drift
 from probpose_eval.latency import Latency, Machine
+from probpose_eval.limits import Limit, LimitResult
+from probpose_eval.model_scores import ModelScores
+from probpose_eval.placement import Placement
 
-REPORT_SCHEMA_VERSION = 1
+REPORT_SCHEMA_VERSION = 2
+DIGITS = 7
+"""Significant digits of numbers in the JSON form: more than any set can settle, half the size."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PresenceScores:
-    """Accuracy of "in the window or not" at the threshold of the file; see `probpose_eval.presence`.
-
-    present, absent: known keypoints of either kind. accuracy, balanced_accuracy: None where their ground is empty.
-    """
+class ThresholdScore:
+    """Ex-AP at a presence threshold; None where nobody is to be found."""
 
     threshold: float
-    accuracy: float | None
-    balanced_accuracy: float | None
-    present: int
-    absent: int
+    ex_ap: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +43,24 @@ class SetScores:
 
     Attributes
     ----------
-    metrics: all named metrics of `evaluate`, standard and extended.
-    ap, ex_ap, mean_oks: with bootstrap intervals over images.
-    share_above_half: share of persons with an OKS above 0.5.
-    ap_difference, ex_ap_difference, mean_oks_difference: to the reference, with paired intervals; None for itself.
+    scores: everything that is measured, at the frozen presence threshold, the reference's.
+    own: Ex-AP at the threshold that the file carries. retuned: at the best one for the file on these very pictures,
+        which is optimistic: nobody has it beforehand.
+    intervals: of `INTERVALS`, 95 % bootstrap intervals over images. differences: of the same to the reference, paired;
+        empty for the reference.
+    drift: from the reference; None for itself.
     """
 
-    metrics: dict[str, float]
-    ap: Interval
-    ex_ap: Interval
-    mean_oks: Interval
-    share_above_half: float
-    presence: PresenceScores
-    ap_difference: Interval | None = None
-    ex_ap_difference: Interval | None = None
-    mean_oks_difference: Interval | None = None
+    scores: ModelScores
+    own: ThresholdScore
+    retuned: ThresholdScore
+    intervals: dict[str, Interval]
+    differences: dict[str, Interval]
+    drift: Drift | None
+
+
+INTERVALS = ("AP", "Ex-AP", "mean-OKS", "presence-ece")
+"""Names of the figures that have intervals, as in `probpose_eval.figures_by_name`; their values are in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,34 +70,50 @@ class FileReport:
     Attributes
     ----------
     label: its name in the report. file_name: None for a model that is no file, such as the torch network.
-    format, precision, recipe: as its metadata says.
+    sha256: of the file, or of the names and contents of a package; None without a file.
+    model, format, precision, recipe, presence_threshold: as its metadata says.
     provenance: ``"measured"`` on the runtime the file is made for, or ``"simulated"``; runtime says on what.
+    machine: another machine that measured this row; None for the machine of the report.
     size_bytes, size_ratio: the ratio is to the fp32 file of the same format; if there is none, to that of the
         reference, or to another fp32 file.
     threads: for one inference, as opened; None is the runtime's default.
     latency: of one crop; None if it was not measured, as for every simulated file.
     speedup_over_fp32: median of the fp32 file of the same format over that of this file, from the same run.
+    placement: where its layers ran; None where that cannot be told.
+    shared_calibration_pictures: pictures of the sets that the file was calibrated on: its figures are optimistic.
     plain, cropped: scores on either set.
-    within_limit: whether Ex-AP fell by at most `Protocol.max_drop` on every set; None for the reference.
+    limits: what became of every limit. within_limits: whether all of them are kept; None for the reference without a
+        limit of its own, and without sets.
     verdict: the same in words.
     """
 
     label: str
     file_name: str | None
+    sha256: str | None
+    model: str
     format: str
     precision: str
     recipe: str
+    presence_threshold: float
     provenance: str
     runtime: str
+    machine: Machine | None
     size_bytes: int | None
     size_ratio: float | None
     threads: int | None
     latency: Latency | None
     speedup_over_fp32: float | None
+    placement: Placement | None
+    shared_calibration_pictures: int
     plain: SetScores | None
     cropped: SetScores | None
-    within_limit: bool | None
+    limits: tuple[LimitResult, ...]
+    within_limits: bool | None
     verdict: str
+
+    def sets(self) -> dict[str, SetScores]:
+        """The sets there are, by name."""
+        return {name: each for name in ("plain", "cropped") if (each := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +133,8 @@ class Protocol:
     """How everything was measured.
 
     padding: of the activation window of the reference, in which all files are judged.
-    presence_threshold: one for all files, or None: each file's own. max_drop: allowed fall of Ex-AP, in [0, 1].
+    presence_threshold: the frozen one, for all files. limits: what files must keep; enforced: whether the command
+    fails where they do not.
     """
 
     reference: str
@@ -123,8 +143,9 @@ class Protocol:
     padding: float
     input_wh: tuple[int, int]
     definition: str
-    presence_threshold: float | None
-    max_drop: float
+    presence_threshold: float
+    limits: tuple[Limit, ...]
+    enforced: bool
     bootstrap_samples: int
     seed: int
     latency: str
@@ -143,10 +164,27 @@ class Report:
     files: tuple[FileReport, ...]
     schema_version: int = REPORT_SCHEMA_VERSION
 
+    def sets(self) -> dict[str, SetDescription]:
+        """The sets there are, by name."""
+        return {name: each for name in ("plain", "cropped") if (each := getattr(self, name)) is not None}
+
+    @property
+    def reference(self) -> FileReport:
+        return next(file for file in self.files if file.label == self.protocol.reference)
+
+    @property
+    def kept(self) -> bool:
+        """Whether no file breaks a limit."""
+        return all(file.within_limits is not False for file in self.files)
+
 
 def report_to_json(report: Report) -> str:
-    """The JSON document of a report; numbers that are not finite become null."""
-    return json.dumps(_finite(dataclasses.asdict(report)), indent=1, allow_nan=False)
+    """The JSON document of a report: one line per file, numbers with `DIGITS` digits, null for those not finite."""
+    document = _finite(dataclasses.asdict(report))
+    files = document.pop("files")
+    lines = [f"{_compact(name)}: {_compact(value)}" for name, value in document.items()]
+    rows = ",\n".join(map(_compact, files))
+    return "{\n" + ",\n".join([*lines, f'"files": [\n{rows}\n]']) + "\n}"
 
 
 def report_from_json(text: str) -> Report:
@@ -177,9 +215,13 @@ def read_report(path: str | os.PathLike[str]) -> Report:
     return report_from_json(text)
 
 
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,143 +1,102 @@
-"""A report as Markdown, for people."""
+"""A report as short Markdown, for pull requests: the answer, one table, and how it was made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probpose_eval.bootstrap import Interval
-from probpose_eval.report import FileReport, Report, SetDescription, SetScores
+from probpose_eval.report import FileReport, Report
+from probpose_eval.report_text import (
+    NONE,
+    change,
+    headline,
+    how_run,
+    megabytes,
+    milliseconds,
+    number,
+    points,
+    remarks,
+    speed,
+)
 
-NONE = "–"
+MARKS = {True: "yes", False: "**no**", None: NONE}
+SIGNS = {"pass": "✅", "fail": "❌", "open": "➖"}
 
 
 def report_to_markdown(report: Report) -> str:
-    """The whole report as Markdown tables, ending in a newline."""
-    parts = ["# Model report", _verdicts(report), _files(report)]
-    for name, description in (("plain", report.plain), ("cropped", report.cropped)):
-        if description is not None:
-            parts.append(_accuracy(report, name, description))
-    parts.append(_protocol(report))
-    return "\n\n".join(parts) + "\n"
+    """The report as Markdown, ending in a newline."""
+    kind, answer = headline(report)
+    parts = [f"# Accuracy drop of {report.reference.model}", f"{SIGNS[kind]} **{answer}**", _remarks(report)]
+    parts += [_files(report), *(_set(report, name) for name in report.sets()), _protocol(report)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _verdicts(report: Report) -> str:
-    marks = {True: "yes", False: "**no**", None: NONE}
-    rows = [[file.label, marks[file.within_limit], file.verdict] for file in report.files]
-    return "## Verdict\n\n" + _table(["file", f"drop ≤ {100 * report.protocol.max_drop:g} points", "why"], rows)
+def _remarks(report: Report) -> str:
+    return "\n".join(f"- {line}" for line in remarks(report))
 
 
 def _files(report: Report) -> str:
-    header = [
-        "file",
-        "format",
-        "precision",
-        "recipe",
-        "size (MB)",
-        "of fp32",
-        "run by",
-        "latency (ms)",
-        "× fp32",
-        "threads",
-    ]
+    header = ["file", "in limits", "MB", "of fp32", "ms", "speed", *(f"Δ Ex-AP {name}" for name in report.sets())]
     rows = [
         [
-            file.label,
-            file.format,
-            file.precision,
-            file.recipe,
-            NONE if file.size_bytes is None else f"{file.size_bytes / 1e6:.2f}",
+            f"{file.label}{' (reference)' if file.label == report.protocol.reference else ''}",
+            MARKS[file.within_limits],
+            megabytes(file),
             NONE if file.size_ratio is None else f"{100 * file.size_ratio:.0f} %",
-            f"{file.runtime}{', simulated' if file.provenance == 'simulated' else ''}",
-            _latency(file),
-            NONE if file.speedup_over_fp32 is None else f"{file.speedup_over_fp32:.2f}",
-            "default" if file.threads is None else str(file.threads),
+            milliseconds(file),
+            speed(file),
+            *(change(scores.differences.get("Ex-AP")) for scores in file.sets().values()),
+            how_run(file),
         ]
         for file in report.files
     ]
-    machine = report.machine
-    return (
-        "## Size and speed\n\n"
-        + _table(header, rows)
-        + f"\n\nLatency: median (quartiles), {report.protocol.latency}. Machine: {machine.processor}, "
-        + f"{machine.logical_cores} logical cores, {machine.system}, Python {machine.python}."
-    )
+    return _table([*header, "run"], rows)
 
 
-def _accuracy(report: Report, name: str, description: SetDescription) -> str:
-    header = ["file", "mean OKS", "AP", "Δ AP", "Ex-AP", "Δ Ex-AP", "presence accuracy", "balanced", "threshold"]
-    rows = []
-    for file in report.files:
-        scores: SetScores | None = getattr(file, name)
-        if scores is None:
-            continue
-        rows.append(
-            [
-                file.label,
-                _share(scores.mean_oks),
-                _points(scores.ap),
-                _change(scores.ap_difference),
-                _points(scores.ex_ap),
-                _change(scores.ex_ap_difference),
-                _percent(scores.presence.accuracy),
-                _percent(scores.presence.balanced_accuracy),
-                f"{scores.presence.threshold:g}",
-            ]
-        )
+def _set(report: Report, name: str) -> str:
+    description = report.sets()[name]
+    header = [
+        "file", "mean OKS", "AP", "Ex-AP", "re-tuned", "presence ECE", "balanced accuracy", "quality r",
+        "moved, px", "map overlap", "presence flipped",
+    ]  # fmt: skip
+    rows = [_set_row(file, name) for file in report.files if name in file.sets()]
     shares = ", ".join(f"{area} {share:.1f}" for area, share in description.domain_shares.items())
-    title = {"plain": "Accuracy on the plain set", "cropped": "Accuracy on the cropped set"}[name]
     return (
-        f"## {title}: {description.name}\n\n"
-        f"{description.persons} labelled persons in {description.images} pictures; keypoints by area (%): {shares}. "
-        f"Annotations sha256 `{description.annotations_sha256[:16]}`, pictures `{description.pictures_sha256[:16]}`. "
-        "Points with 95 % bootstrap intervals; differences are paired.\n\n" + _table(header, rows)
+        f"## On the {name} set: {description.name}\n\n"
+        f"{description.persons} labelled persons in {description.images} pictures; keypoints by area (%): {shares}.\n\n"
+        + _table(header, rows)
     )
+
+
+def _set_row(file: FileReport, name: str) -> list[str]:
+    each = file.sets()[name]
+    scores, drift = each.scores, each.drift
+    moved, flipped = (None, None) if drift is None else (drift.overall.moved_px, drift.overall.presence.flipped)
+    return [
+        file.label,
+        number(scores.mean_oks),
+        points(scores.metrics.get("AP")),
+        points(scores.metrics.get("Ex-AP")),
+        f"{points(each.retuned.ex_ap)} at {each.retuned.threshold:g}",
+        number(scores.whole.presence.ece),
+        points(scores.whole.presence.balanced_accuracy),
+        number(scores.whole.quality.pearson),
+        number(moved, 2),
+        number(None if drift is None else drift.overall.overlap),
+        NONE if flipped is None else f"{100 * flipped:.1f} %",
+    ]
 
 
 def _protocol(report: Report) -> str:
-    protocol = report.protocol
-    threshold = "each file's own" if protocol.presence_threshold is None else f"{protocol.presence_threshold:g}"
-    rows = [
-        ["reference", protocol.reference],
-        ["boxes", protocol.boxes],
-        ["flip test", "yes" if protocol.flip_test else "none"],
-        [
-            "input, padding of the activation window",
-            f"{protocol.input_wh[0]}×{protocol.input_wh[1]}, {protocol.padding:g}",
-        ],
-        ["Ex-OKS definition", protocol.definition],
-        ["presence threshold", threshold],
-        ["bootstrap", f"{protocol.bootstrap_samples} samples over images, seed {protocol.seed}"],
-        ["versions", ", ".join(f"{name} {version}" for name, version in protocol.versions.items())],
-        ["command", f"`{protocol.command}`" if protocol.command else NONE],
-    ]
-    return "## Protocol\n\n" + _table(["what", "how"], rows)
-
-
-def _latency(file: FileReport) -> str:
-    latency = file.latency
-    if latency is None:
-        return NONE
-    return f"{latency.median_ms:.1f} ({latency.lower_quartile_ms:.1f} to {latency.upper_quartile_ms:.1f})"
-
-
-def _share(interval: Interval) -> str:
-    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-
-def _points(interval: Interval) -> str:
-    if interval.value < 0:
-        return NONE
-    return f"{100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
-
-
-def _change(interval: Interval | None) -> str:
-    if interval is None:
-        return NONE
-    return f"{100 * interval.value:+.1f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
-
-
-def _percent(share: float | None) -> str:
-    return NONE if share is None else f"{100 * share:.1f} %"
+    protocol, machine = report.protocol, report.machine
+    return (
+        f"Ex-AP ({protocol.definition}) in points at the presence threshold {protocol.presence_threshold:g} of "
+        f"{protocol.reference}, *re-tuned*: at the best one for the file on these very pictures, which is optimistic; "
+        "differences are paired, with 95 % bootstrap intervals over images. Moved, overlap and flipped compare with "
+        f"the reference. Boxes: {protocol.boxes}; flip test: {'yes' if protocol.flip_test else 'none'}; padding "
+        f"{protocol.padding:g}. Latency: {protocol.latency}; {machine.processor}, {machine.logical_cores} logical "
+        f"cores, {machine.system}. Everything else is in `report.html` and `report.json`."
+        + (f"\n\n`{protocol.command}`" if protocol.command else "")
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

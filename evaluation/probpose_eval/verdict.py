@@ -1,50 +1,68 @@
-"""One line that says whether a file keeps the accuracy of the reference."""
+"""One line that says whether a file keeps its limits, and what else the conversion brought."""
 
 from __future__ import annotations
 
-from probpose_eval.report import FileReport
+from collections.abc import Sequence
+
+from probpose_eval.limits import MAX_DROP, LimitResult, signed
+from probpose_eval.report import FileReport, SetScores
 
 
-def verdict(report: FileReport, *, is_reference: bool, max_drop: float) -> tuple[bool | None, str]:
-    """Whether Ex-AP fell by at most `max_drop` on every set (None for the reference and without sets), and why.
+def verdict(file: FileReport, limits: Sequence[LimitResult], *, is_reference: bool) -> tuple[bool | None, str]:
+    """Whether every limit is kept (None if there was nothing to judge), and why, in words.
 
-    The value decides, not its interval; the words say where the interval leaves it open.
+    Values decide, not their intervals; the words say where an interval reaches beyond a limit.
     """
-    if is_reference:
-        return None, "reference: every difference is to this file"
-    scores = {"plain": report.plain, "cropped": report.cropped}
-    differences = {
-        name: s.ex_ap_difference for name, s in scores.items() if s is not None and s.ex_ap_difference is not None
-    }
-    facts = _facts(report)
-    if not differences:
-        return None, ", ".join(["accuracy not measured", *facts])
-    changes = ", ".join(
-        f"{100 * (s.ex_ap.value - d.value):.1f} to {100 * s.ex_ap.value:.1f} ({100 * d.value:+.1f}) on the {name} set"
-        for name, d in differences.items()
-        if (s := scores[name]) is not None
-    )
-    limit = f"{100 * max_drop:g}"
-    within = all(d.value >= -max_drop for d in differences.values())
-    if within:
-        sentence = f"keeps Ex-AP within {limit} points: {changes}"
-        open_ends = [d.low for d in differences.values() if d.low < -max_drop]
-        if open_ends:
-            sentence += f" (95 % intervals reach down to {100 * min(open_ends):+.1f})"
+    judged = [result for result in limits if result.kept is not None]
+    broken = [result for result in judged if not result.kept]
+    within = None if not judged else not broken
+    if broken:
+        words = ["; ".join(map(str, broken))]
+    elif is_reference:
+        words = ["the reference"]
+    elif not file.sets():
+        words = ["accuracy not measured"]
     else:
-        sentence = f"costs more than {limit} points of Ex-AP: {changes}"
-        open_ends = [d.high for d in differences.values() if d.value < -max_drop <= d.high]
-        if open_ends:
-            sentence += f" (95 % intervals reach up to {100 * max(open_ends):+.1f})"
-    return within, "; ".join([sentence, *facts])
+        words = ["; ".join(_change(name, scores) for name, scores in file.sets().items()), *_open(file, judged)]
+    return within, "; ".join([*words, *_facts(file)])
 
 
-def _facts(report: FileReport) -> list[str]:
+def _change(name: str, scores: SetScores) -> str:
+    after, difference = scores.scores.metrics.get("Ex-AP"), scores.differences.get("Ex-AP")
+    if after is None or difference is None:
+        return f"Ex-AP is not defined on the {name} set"
+    before = after - difference.value
+    return f"Ex-AP {100 * before:.1f} → {100 * after:.1f} ({signed(100 * difference.value, 1)}) on the {name} set"
+
+
+def _open(file: FileReport, judged: Sequence[LimitResult]) -> list[str]:
+    """What small sets leave open: intervals of differences that reach beyond a limit that the value keeps."""
+    words = []
+    for result in judged:
+        limit = result.limit
+        difference = file.sets()[result.set_name].differences.get(limit.figure)
+        if limit.kind != MAX_DROP or difference is None:
+            continue
+        end = difference.high if limit.named.smaller_is_better else -difference.low
+        if end / limit.named.unit > limit.amount:
+            shown = end if limit.named.smaller_is_better else -end
+            words.append(
+                f"the 95 % interval of {limit.figure} on the {result.set_name} set reaches "
+                f"{signed(shown / limit.named.unit, 1 if limit.named.points else 3)}"
+            )
+    return words
+
+
+def _facts(file: FileReport) -> list[str]:
     facts = []
-    if report.size_ratio is not None and report.precision != "fp32":
-        facts.append(f"{100 * report.size_ratio:.0f} % of the full-precision size")
-    if report.speedup_over_fp32 is not None and report.precision != "fp32":
-        facts.append(f"{report.speedup_over_fp32:.2f} x as fast as fp32")
-    if report.provenance == "simulated":
+    if file.size_ratio is not None and file.precision != "fp32":
+        facts.append(f"{100 * file.size_ratio:.0f} % of the full-precision size")
+    if file.speedup_over_fp32 is not None and file.precision != "fp32":
+        facts.append(f"{file.speedup_over_fp32:.2f} × as fast as fp32")
+    if file.provenance == "simulated":
         facts.append("simulated, so without latency")
+    if file.shared_calibration_pictures:
+        facts.append(
+            f"calibrated on {file.shared_calibration_pictures} of these pictures, so that its figures are optimistic"
+        )
     return facts
