@@ -34,7 +34,7 @@ def command(
     plots: Path | None = typer.Option(None, "--plots", help="Folder for the curves as pictures."),
     as_json: bool = typer.Option(False, "--json", help="Print all numbers and curves as JSON."),
 ) -> None:
-    """Fit maps, presence and presence threshold on a set and its cropped version; store them in the metadata."""
+    """Fit maps, presence, its threshold and quality on a set and its cropped version; store them in the metadata."""
     from probpose_convert.write_contract import writable_format
     from probpose_eval.calibrate import check_threshold
     from probpose_eval.data_source import split_source
@@ -134,6 +134,8 @@ def _numbers(calibration: Calibration, contract: ModelContract) -> dict[str, Any
         "presence_scale": contract.presence_scale,
         "presence_bias": contract.presence_bias,
         "presence_threshold": contract.presence_threshold,
+        "quality_scale": contract.quality_scale,
+        "quality_bias": contract.quality_bias,
         "coverage": {
             "levels": LEVELS.tolist(),
             "before": calibration.coverage_before.tolist(),
@@ -146,6 +148,11 @@ def _numbers(calibration: Calibration, contract: ModelContract) -> dict[str, Any
             "held_out": {kind: asdict(quality) for kind, quality in calibration.presence_held_out.items()},
             "reliability_before": curve(*calibration.reliability_before),
             "reliability_held_out": curve(*calibration.reliability_held_out),
+        },
+        "quality": {
+            "before": asdict(calibration.quality_before),
+            "fitted": asdict(calibration.quality_fitted),
+            "held_out": asdict(calibration.quality_held_out),
         },
     }
 
@@ -176,5 +183,15 @@ def _print(name: str, calibration: Calibration) -> None:
         ("absent keypoints found", "absent_found"),
     ):
         table.add_row(label, *(f"{100 * getattr(quality, field):.1f}" for quality in qualities))
+    kinds = len(calibration.presence_held_out)
+    scores = [calibration.quality_before, *[calibration.quality_held_out] * kinds]
+    for label, field in (
+        ("quality ECE", "ece"),
+        ("quality, mean", "mean_said"),
+        ("true OKS, mean", "mean_true"),
+        ("quality, correlation with the true OKS", "pearson"),
+    ):
+        values = [getattr(each, field) for each in scores]
+        table.add_row(label, *("–" if value is None else f"{100 * value:.1f}" for value in values))
     out.print(table)
     out.print(f"stored: the {calibration.chosen} threshold, {calibration.thresholds[calibration.chosen]:.4f}")

@@ -1,4 +1,4 @@
-"""Calibrate a model: its maps for credible regions, its presence, and its presence threshold.
+"""Calibrate a model: its maps for credible regions, its presence and presence threshold, its quality.
 
 Every figure is also given for held-out pictures: the pictures are split into five parts, and each part is judged with
 numbers fitted on the other four. A picture and its cropped version are always in the same part.
@@ -16,6 +16,7 @@ from probpose_edge import ModelContract
 from probpose_edge.calibrated_maps import LOST_SHARE_KEY, TEMPERATURE_KEY, coverage_numbers
 from probpose_edge.exceptions import InputError
 from probpose_eval.calibration_samples import CalibrationSamples
+from probpose_eval.confidence_scores import confidence_scores
 from probpose_eval.coverage import Standing, coverage, coverage_error
 from probpose_eval.fit_coverage import (
     CoverageFit,
@@ -25,7 +26,8 @@ from probpose_eval.fit_coverage import (
     softmax_standings,
     sparsemax_standing,
 )
-from probpose_eval.fit_presence import PresenceFit, fit_presence
+from probpose_eval.fit_logit import LogitFit, fit_logit
+from probpose_eval.model_scores import ConfidenceScores
 from probpose_eval.presence_reliability import (
     PresenceQuality,
     PresenceSamples,
@@ -33,6 +35,7 @@ from probpose_eval.presence_reliability import (
     presence_quality,
     reliability,
 )
+from probpose_eval.quality_samples import QualitySamples
 
 THRESHOLDS = ("balanced", "accuracy")
 FOLDS = 5
@@ -46,17 +49,19 @@ class Calibration:
 
     Attributes
     ----------
-    coverage_fit, presence_fit: the numbers, fitted on all pictures.
+    coverage_fit, presence_fit, quality_fit: the numbers, fitted on all pictures.
     thresholds: the best presence thresholds by kind, see `best_thresholds`, and the one that was "given", if one was;
         `chosen` is the kind that is stored.
     coverage_before, coverage_fitted, coverage_held_out: (19,) shares, see `probpose_eval.coverage.coverage`.
     presence_before: at the file's threshold. presence_fitted, presence_held_out: by kind of threshold.
     reliability_before, reliability_held_out: see `probpose_eval.presence_reliability.reliability`.
+    quality_before, quality_fitted, quality_held_out: how the expected OKS foretells the true one.
     persons, pictures, map_keypoints, present, absent: what it was fitted on.
     """
 
     coverage_fit: CoverageFit
-    presence_fit: PresenceFit
+    presence_fit: LogitFit
+    quality_fit: LogitFit
     thresholds: dict[str, float]
     chosen: str
     coverage_before: Curve
@@ -67,6 +72,9 @@ class Calibration:
     presence_held_out: dict[str, PresenceQuality]
     reliability_before: Reliability
     reliability_held_out: Reliability
+    quality_before: ConfidenceScores
+    quality_fitted: ConfidenceScores
+    quality_held_out: ConfidenceScores
     persons: int
     pictures: int
     map_keypoints: int
@@ -90,6 +98,15 @@ class Calibration:
                 for when, quality in (("_before", was), ("", after), ("_held_out", held_out))
                 for name in ("ece", "brier", "auroc", "accuracy", "balanced_accuracy", "present_found", "absent_found")
             },
+            **{
+                f"quality_{name}{when}": _rounded(getattr(scores, name))
+                for when, scores in (
+                    ("_before", self.quality_before),
+                    ("", self.quality_fitted),
+                    ("_held_out", self.quality_held_out),
+                )
+                for name in ("ece", "squared_error", "pearson")
+            },
             "persons": self.persons,
             "pictures": self.pictures,
             "map_keypoints": self.map_keypoints,
@@ -101,6 +118,8 @@ class Calibration:
             presence_scale=self.presence_fit.scale,
             presence_bias=self.presence_fit.bias,
             presence_threshold=self.thresholds[self.chosen],
+            quality_scale=self.quality_fit.scale,
+            quality_bias=self.quality_fit.bias,
             calibration=calibration,
         )
 
@@ -112,7 +131,7 @@ def calibrate(
     threshold: str | float = "balanced",
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """Fit maps, presence and threshold of one model on what `collect_samples` gave for it.
+    """Fit maps, presence, threshold and quality of one model on what `collect_samples` gave for it.
 
     threshold: which of `THRESHOLDS` is stored: the best for as many absent as present keypoints, or for the set as it
     is; or a number between 0 and 1, which is stored as it is. progress: called with (steps done, steps in all).
@@ -120,7 +139,7 @@ def calibrate(
     Raises `InputError` for another kind of threshold, for fewer than two pictures, and for samples in which no
     keypoint, or every one, is absent.
     """
-    presence = samples.presence
+    presence, quality = samples.presence, samples.quality
     given = check_threshold(threshold)
     present = int(presence.present.sum())
     if not present or present == len(presence) or not len(samples.maps):
@@ -131,14 +150,20 @@ def calibrate(
     folds = _folds(samples.pictures, presence.pictures)
     standings = softmax_standings(samples.maps, progress=progress)
     coverage_fit = fit_coverage(standings)
-    presence_fit = fit_presence(presence, len(contract.keypoint_names))
-    fitted = presence_fit.apply(presence)
+    keypoints = len(contract.keypoint_names)
+    presence_fit = _fit_presence(presence, keypoints)
+    quality_fit = fit_logit(quality.said, quality.oks, quality.keypoint, keypoints)
+    fitted = presence_fit.apply(presence.probability, presence.keypoint)
     thresholds = {**best_thresholds(fitted, presence.present), **given}
-    before = _before(contract).apply(presence)
-    held_out, answers = _presence_held_out(presence, folds, len(contract.keypoint_names), given)
+    before = LogitFit(scale=contract.presence_scale, bias=contract.presence_bias).apply(
+        presence.probability, presence.keypoint
+    )
+    held_out, answers = _presence_held_out(presence, folds, keypoints, given)
+    quality_was = LogitFit(scale=contract.quality_scale, bias=contract.quality_bias)
     return Calibration(
         coverage_fit=coverage_fit,
         presence_fit=presence_fit,
+        quality_fit=quality_fit,
         thresholds=thresholds,
         chosen="given" if given else str(threshold),
         coverage_before=coverage(_standing_before(contract, samples.maps)),
@@ -156,6 +181,9 @@ def calibrate(
         },
         reliability_before=reliability(before, presence.present),
         reliability_held_out=reliability(held_out, presence.present),
+        quality_before=confidence_scores(quality_was.apply(quality.said, quality.keypoint), quality.oks),
+        quality_fitted=confidence_scores(quality_fit.apply(quality.said, quality.keypoint), quality.oks),
+        quality_held_out=confidence_scores(_quality_held_out(quality, folds, keypoints), quality.oks),
         persons=samples.persons,
         pictures=samples.pictures,
         map_keypoints=len(samples.maps),
@@ -177,10 +205,6 @@ def check_threshold(threshold: str | float) -> dict[str, float]:
             f"The threshold must be one of {', '.join(THRESHOLDS)}, or a number between 0 and 1, got {threshold!r}."
         )
     return {"given": value}
-
-
-def _before(contract: ModelContract) -> PresenceFit:
-    return PresenceFit(scale=contract.presence_scale, bias=contract.presence_bias)
 
 
 def _standing_before(contract: ModelContract, maps: MapSamples) -> Standing:
@@ -219,13 +243,28 @@ def _presence_held_out(
     for fold in folds:
         held = np.isin(presence.pictures, fold)
         others = presence.select(~held)
-        fit = fit_presence(others, keypoints)
-        thresholds = {**best_thresholds(fit.apply(others), others.present), **given}
-        probability[held] = fit.apply(presence.select(held))
+        fit = _fit_presence(others, keypoints)
+        thresholds = {**best_thresholds(fit.apply(others.probability, others.keypoint), others.present), **given}
+        probability[held] = fit.apply(presence.probability[held], presence.keypoint[held])
         for kind, answer in answers.items():
             answer[held] = probability[held] >= thresholds[kind]
     return probability, answers
 
 
-def _rounded(value: float) -> float | str:
-    return round(value, 5) if np.isfinite(value) else "undefined"
+def _fit_presence(samples: PresenceSamples, keypoints: int) -> LogitFit:
+    return fit_logit(samples.probability, samples.present, samples.keypoint, keypoints)
+
+
+def _quality_held_out(quality: QualitySamples, folds: list[NDArray[np.int64]], keypoints: int) -> NDArray[np.float64]:
+    """Calibrated quality of every sample from a fit without its picture."""
+    said = np.zeros(len(quality))
+    for fold in folds:
+        held = np.isin(quality.pictures, fold)
+        others = quality.select(~held)
+        fit = fit_logit(others.said, others.oks, others.keypoint, keypoints)
+        said[held] = fit.apply(quality.said[held], quality.keypoint[held])
+    return said
+
+
+def _rounded(value: float | None) -> float | str:
+    return "undefined" if value is None or not np.isfinite(value) else round(value, 5)

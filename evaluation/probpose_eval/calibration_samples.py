@@ -1,4 +1,4 @@
-"""Run one model over annotated sets and keep what calibration needs: maps of present keypoints, and presence."""
+"""Run one model over annotated sets and keep what calibration needs: maps of present keypoints, presence, quality."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_edge import PoseEstimator, image_to_cells
+from probpose_edge import PoseEstimator, RawOutputs, image_to_cells
 from probpose_edge.exceptions import AnnotationError, InputError
 from probpose_edge.window import scale_windows
 from probpose_eval.coco import AnnotationSet, labelled_persons
 from probpose_eval.fit_coverage import MapSamples
-from probpose_eval.oks import Truth
+from probpose_eval.oks import OksRule, Truth, keypoint_oks
 from probpose_eval.predict import iterate_crops
 from probpose_eval.presence import presence_truth
 from probpose_eval.presence_reliability import PresenceSamples
+from probpose_eval.quality_samples import QualitySamples
 
 LARGEST_MAP_SAMPLE = 4096
 """Maps that are kept: 50 MB. More change the fitted numbers by less than pictures do."""
@@ -38,11 +39,13 @@ class CalibrationSamples:
     Attributes
     ----------
     maps: present keypoints, at most `LARGEST_MAP_SAMPLE` of them. presence: all keypoints whose presence is known.
+    quality: all present keypoints.
     persons, pictures: how many persons were run, and from how many pictures.
     """
 
     maps: MapSamples
     presence: PresenceSamples
+    quality: QualitySamples
     persons: int
     pictures: int
 
@@ -80,15 +83,17 @@ def collect_samples(
             each.annotations, each.images_dir, input_wh=contract.input_wh, padding=contract.padding, batch=batch
         ):
             raw = estimator.runtime.run(crops.crops)
-            assert raw.presence is not None  # map_kind says so
+            found = estimator.decode_outputs(raw, crops.windows).keypoints
             rows = [row_of[person.id] for person in crops.persons]
-            keypoints = np.stack([person.keypoints for person in crops.persons])
+            truth = _truth(each.annotations, rows, estimator)
             cells = image_to_cells(
-                keypoints[..., :2], scale_windows(crops.windows, contract.window_ratio), contract.heatmap_wh
+                truth.keypoints[..., :2], scale_windows(crops.windows, contract.window_ratio), contract.heatmap_wh
             )
             pictures = np.array([person.image_id for person in crops.persons], dtype=np.int64)
-            known = _known(each.annotations, rows, estimator)
-            parts.append(_part(raw.logits, raw.presence, cells, pictures, keep[rows], known))
+            known = presence_truth(truth, padding=contract.activation_padding, input_wh=contract.input_wh)
+            parts.append(
+                _part(raw, cells, keypoint_oks(truth, found, OksRule(), known[0]), pictures, keep[rows], known)
+            )
             done += len(rows)
             if progress is not None:
                 progress(done, total)
@@ -103,16 +108,20 @@ def collect_samples(
 class _Part:
     maps: MapSamples
     presence: PresenceSamples
+    quality: QualitySamples
 
 
 def _part(
-    logits: NDArray[np.float32],
-    presence: NDArray[np.float32],
+    raw: RawOutputs,
     points_cell: NDArray[np.float64],
+    oks: NDArray[np.float64],
     pictures: NDArray[np.int64],
     keep: NDArray[np.bool_],
     known: tuple[NDArray[np.bool_], NDArray[np.bool_]],
 ) -> _Part:
+    logits, presence, quality = raw.logits, raw.presence, raw.quality
+    assert presence is not None  # a probability model has both
+    assert quality is not None
     height, width = logits.shape[2:]
     n, k = np.nonzero(keep)
     cell = np.clip(np.rint(points_cell[n, k]).astype(np.intp), 0, (width - 1, height - 1))
@@ -122,9 +131,12 @@ def _part(
         pictures=pictures[n],
     )
     present, absent = known
+    n, k = np.nonzero(present)
+    reached = QualitySamples(said=quality[n, k].astype(np.float64), oks=oks[n, k], keypoint=k, pictures=pictures[n])
     n, k = np.nonzero(present | absent)
     return _Part(
         maps=maps,
+        quality=reached,
         presence=PresenceSamples(
             probability=presence[n, k].astype(np.float64), present=present[n, k], keypoint=k, pictures=pictures[n]
         ),
@@ -135,8 +147,15 @@ def _choose_maps(
     counts: Sequence[int], sets: Sequence[PicturedSet], estimator: PoseEstimator
 ) -> list[NDArray[np.bool_]]:
     """Per set, (persons, K): the present keypoints whose maps are kept."""
+    contract = estimator.contract
     present = [
-        _known(each.annotations, range(count), estimator)[0] for each, count in zip(sets, counts, strict=True) if count
+        presence_truth(
+            _truth(each.annotations, range(count), estimator),
+            padding=contract.activation_padding,
+            input_wh=contract.input_wh,
+        )[0]
+        for each, count in zip(sets, counts, strict=True)
+        if count
     ]
     if not present:
         return [np.zeros((0, len(each.annotations.keypoint_names)), dtype=np.bool_) for each in sets]
@@ -148,23 +167,20 @@ def _choose_maps(
     return np.split(together, np.cumsum(counts)[:-1])
 
 
-def _known(
-    annotations: AnnotationSet, rows: Sequence[int], estimator: PoseEstimator
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(P, K) twice: which keypoints of some labelled persons are known to be present, and to be absent."""
-    contract, everyone = estimator.contract, labelled_persons(annotations)
+def _truth(annotations: AnnotationSet, rows: Sequence[int], estimator: PoseEstimator) -> Truth:
+    """Some labelled persons as arrays, with the sigmas of the model."""
+    everyone = labelled_persons(annotations)
     persons = [everyone[row] for row in rows]
-    truth = Truth(
+    return Truth(
         keypoints=np.stack([person.keypoints for person in persons]),
         boxes_xyxy=np.stack([person.bbox_xyxy for person in persons]),
         areas=np.array([person.area for person in persons]),
-        sigmas=contract.sigmas,
+        sigmas=estimator.contract.sigmas,
     )
-    return presence_truth(truth, padding=contract.activation_padding, input_wh=contract.input_wh)
 
 
 def _join(parts: Sequence[_Part], persons: int) -> CalibrationSamples:
-    maps, presence = [part.maps for part in parts], [part.presence for part in parts]
+    maps, presence, quality = ([getattr(part, name) for part in parts] for name in ("maps", "presence", "quality"))
     return CalibrationSamples(
         maps=MapSamples(
             logits=np.concatenate([part.logits for part in maps]),
@@ -176,6 +192,12 @@ def _join(parts: Sequence[_Part], persons: int) -> CalibrationSamples:
             present=np.concatenate([part.present for part in presence]),
             keypoint=np.concatenate([part.keypoint for part in presence]),
             pictures=np.concatenate([part.pictures for part in presence]),
+        ),
+        quality=QualitySamples(
+            said=np.concatenate([part.said for part in quality]),
+            oks=np.concatenate([part.oks for part in quality]),
+            keypoint=np.concatenate([part.keypoint for part in quality]),
+            pictures=np.concatenate([part.pictures for part in quality]),
         ),
         persons=persons,
         pictures=len({int(i) for part in presence for i in np.unique(part.pictures)}),

@@ -16,16 +16,20 @@ from probpose_eval.coverage import LEVELS, coverage_error
 BEFORE, AFTER = "tab:red", "tab:blue"
 
 
-def draw_calibration(folder: Path, name: str, calibration: Calibration) -> tuple[Path, Path]:
-    """Write ``{name}-coverage.png`` and ``{name}-presence.png`` into an existing folder; returns their paths.
+def draw_calibration(folder: Path, name: str, calibration: Calibration) -> tuple[Path, ...]:
+    """Write ``{name}-coverage.png``, ``-presence.png`` and ``-quality.png`` into an existing folder; gives their paths.
 
     "After" is what held-out pictures showed. Raises `MissingExtraError` without matplotlib.
     """
     require_drawing()
-    paths = (folder / f"{name}-coverage.png", folder / f"{name}-presence.png")
-    for path, picture in zip(paths, (_coverage(name, calibration), _presence(name, calibration)), strict=True):
+    pictures = {
+        folder / f"{name}-coverage.png": _coverage(name, calibration),
+        folder / f"{name}-presence.png": _presence(name, calibration),
+        folder / f"{name}-quality.png": _quality(name, calibration),
+    }
+    for path, picture in pictures.items():
         write_bytes_atomically(path, picture)
-    return paths
+    return tuple(pictures)
 
 
 def require_drawing() -> None:
@@ -56,6 +60,19 @@ def _presence(name: str, calibration: Calibration) -> bytes:
     threshold = calibration.thresholds[calibration.chosen]
     axes.axvline(100 * threshold, color="grey", linestyle=":", label=f"threshold {threshold:.3f}")
     _finish(axes, f"{name}: reliability of presence", "presence, %", "keypoints in the window, %")
+    return _png(figure)
+
+
+def _quality(name: str, calibration: Calibration) -> bytes:
+    figure, axes = _figure()
+    for scores, when, color in (
+        (calibration.quality_before, "before", BEFORE),
+        (calibration.quality_held_out, "after, held-out pictures", AFTER),
+    ):
+        columns = zip(*((step.said, step.true, step.count) for step in scores.curve), strict=True)
+        said, true, count = (np.array(column) for column in columns)
+        _reliability(axes, (said, true, count), f"{when}: ECE {100 * (scores.ece or 0):.1f} points", color)
+    _finish(axes, f"{name}: reliability of the quality", "expected OKS, %", "mean true OKS, %")
     return _png(figure)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from probpose_convert.write_contract import write_contract
 from probpose_edge import PoseEstimator, read_contract, read_image
 from probpose_edge.calibrated_maps import calibrated_maps
 from probpose_edge.weights import shipped_model
@@ -40,13 +41,21 @@ def test_calibrate_writes_copies_curves_and_numbers(cli, drawn_set: Path, onnx: 
     assert contract.calibration == numbers["calibration"]
     assert contract.presence_threshold == numbers["presence"]["fitted"]["accuracy"]["threshold"]
     assert list(contract.presence_scale) == numbers["presence_scale"]
+    assert list(contract.quality_scale) == numbers["quality_scale"] != [1.0] * 17
+    assert contract.calibration["quality_ece"] == pytest.approx(numbers["quality"]["fitted"]["ece"], abs=1e-5)
+    assert numbers["quality"]["fitted"]["ece"] < numbers["quality"]["before"]["ece"]
+    # The network is the same to the byte: with one contract in both, the files are.
+    for path in (onnx, tmp_path / "out" / "model.onnx"):
+        write_contract(path, contract, tmp_path / f"{path.parent.name}.onnx")
+    same = [(tmp_path / f"{path.name}.onnx").read_bytes() for path in (onnx.parent, tmp_path / "out")]
+    assert same[0] == same[1]
     assert (contract.calibration["crop_seed"], contract.calibration["pictures"]) == (2, 6)
     assert contract.calibration["data"] == "annotations.json"
     assert len(str(contract.calibration["picture_hashes"]).split()) == 6
     assert len(str(contract.calibration["pictures_sha256"])) == 64
     errors = [numbers["calibration"][f"coverage_error{which}"] for which in ("_before", "")]
     assert errors[1] < errors[0]
-    for name in ("coverage", "presence"):
+    for name in ("coverage", "presence", "quality"):
         picture = cv2.imread(str(tmp_path / "plots" / f"model.onnx-{name}.png"))
         assert picture.shape == (550, 550, 3)
         # Both curves are in it: red and blue pixels.
@@ -69,6 +78,7 @@ def test_calibrate_changes_checkpoints_in_place(cli, drawn_set: Path, tmp_path: 
     assert done.code == 0
     assert "model.safetensors: " in done.out
     assert "coverage error of the maps" in done.out
+    assert "quality, correlation with the true OKS" in done.out
     assert "stored: the balanced threshold, " in done.out
     again, after = load_checkpoint(path)
     assert after.checkpoint_sha256 != contract.checkpoint_sha256

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from probpose_edge import COCO_17, InputError, PoseEstimator, image_to_cells
+from probpose_edge import COCO_17, InputError, PoseEstimator, RawOutputs, image_to_cells
 from probpose_edge.calibrated_maps import calibrated_maps
 from probpose_edge.exceptions import AnnotationError
 from probpose_edge.window import scale_windows
@@ -19,7 +19,10 @@ from probpose_eval.calibrate import calibrate
 from probpose_eval.calibration_samples import CalibrationSamples, PicturedSet, collect_samples
 from probpose_eval.coverage import coverage, coverage_error, standing
 from probpose_eval.fit_coverage import MapSamples
+from probpose_eval.oks import oks
+from probpose_eval.predict import predict_set
 from probpose_eval.presence_reliability import PresenceSamples
+from probpose_eval.quality_samples import QualitySamples
 from probpose_eval.windows import person_windows
 
 Make = Callable[..., PoseEstimator]
@@ -49,10 +52,38 @@ def test_every_known_keypoint_is_collected(template_estimator: Make, pictured: P
     away = np.hypot(peak % 48 - found.maps.cells % 48, peak // 48 - found.maps.cells // 48)
     assert away.max() < 12
     assert np.median(away) < 3
+    assert len(found.quality) == len(found.maps)
+    assert (found.quality.said == 0.5).all()
 
 
-def test_keypoints_are_placed_in_the_activation_window(template_estimator: Make, pictured: PicturedSet) -> None:
+def test_the_true_oks_is_that_of_the_decoded_keypoint(template_estimator: Make, pictured: PicturedSet) -> None:
+    estimator = template_estimator(quality_bias=(3.0,) * 17)  # what is said counts before calibration
+    found = collect_samples(estimator, [pictured]).quality
+    persons = labelled_persons(pictured.annotations)
+    results = predict_set(estimator, pictured.annotations, pictured.images_dir)
+    expected = []
+    for person, result in zip(persons, results, strict=True):
+        for k in np.flatnonzero(person.keypoints[:, 2] < 3):
+            only = person.keypoints.copy()
+            only[np.arange(17) != k, 2] = 0
+            said = np.reshape(result["keypoints"], (1, 17, 3))
+            area = np.array([person.area])
+            expected.append(oks(only[None], person.bbox_xyxy[None], area, said, COCO_17.sigmas)[0])
+    assert found.oks == pytest.approx(np.array(expected))
+    assert (found.said == 0.5).all()
+    assert found.pictures[:17].tolist() == [persons[0].image_id] * 17
+
+
+def with_expert_map(raw: RawOutputs) -> RawOutputs:
+    return dataclasses.replace(raw, expert_logits=raw.logits)
+
+
+def test_keypoints_are_placed_in_the_activation_window(
+    template_estimator: Make, pictured: PicturedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     estimator = template_estimator(window_ratio=1.25)
+    alone = estimator.runtime.run
+    monkeypatch.setattr(estimator.runtime, "run", lambda crops: with_expert_map(alone(crops)))
     found = collect_samples(estimator, [pictured])
     person = labelled_persons(pictured.annotations)[0]
     window = scale_windows(person_windows(person.bbox_xyxy), 1.25)
@@ -82,6 +113,16 @@ def test_other_models_and_sets_are_refused(template_estimator: Make, pictured: P
         collect_samples(template_estimator(), [PicturedSet(annotations=nobody, images_dir=pictured.images_dir)])
 
 
+def simulated_quality(
+    rng: np.random.Generator, keypoint: NDArray[np.intp], picture: NDArray[np.int64]
+) -> QualitySamples:
+    """The network's logit is half of the right one, and 1 more."""
+    logit = rng.normal(0.5, 1.5, len(keypoint))
+    share = 1 / (1 + np.exp(-logit))
+    reached = np.clip(share + rng.normal(0, 0.05, len(keypoint)), 0, 1)
+    return QualitySamples(said=1 / (1 + np.exp(-(0.5 * logit + 1))), oks=reached, keypoint=keypoint, pictures=picture)
+
+
 def simulated(seed: int, *, pictures: int = 40) -> tuple[CalibrationSamples, NDArray[np.bool_]]:
     """Keypoints drawn from known maps and known presence probabilities, 30 per picture."""
     rng = np.random.default_rng(seed)
@@ -101,6 +142,7 @@ def simulated(seed: int, *, pictures: int = 40) -> tuple[CalibrationSamples, NDA
         presence=PresenceSamples(
             probability=1 / (1 + np.exp(-(0.5 * logit + 2))), present=present, keypoint=k, pictures=picture
         ),
+        quality=simulated_quality(rng, k, picture),
         persons=2 * pictures,
         pictures=pictures,
     )
@@ -118,7 +160,13 @@ def test_what_is_wrong_is_repaired_on_held_out_pictures(template_estimator: Make
     assert held_out.balanced_accuracy > found.presence_before.balanced_accuracy + 0.05
     assert found.presence_held_out["accuracy"].accuracy >= held_out.accuracy
     assert (found.present, found.absent) == (present.sum(), (~present).sum())
+    assert found.quality_held_out.ece is not None
+    assert found.quality_before.ece is not None
+    assert found.quality_held_out.ece < 0.02 < 0.1 < found.quality_before.ece
     after = found.contract(before, {"data": "here"})
+    assert after.quality_scale == pytest.approx((2,) * 17, abs=0.3)
+    assert after.quality_bias == pytest.approx((-2,) * 17, abs=0.4)
+    assert after.calibration["quality_ece_held_out"] == round(found.quality_held_out.ece, 5)
     assert after.presence_threshold == found.thresholds["balanced"] != before.presence_threshold
     assert after.temperature == before.temperature
     assert after.calibration["data"] == "here"
@@ -139,6 +187,8 @@ def test_a_calibrated_model_starts_from_its_own_numbers(template_estimator: Make
     again = calibrate(once.contract(before, {}), samples, threshold="accuracy")
     assert again.coverage_fit == once.coverage_fit
     assert again.presence_fit == once.presence_fit
+    assert again.quality_fit == once.quality_fit
+    assert again.quality_before.ece == pytest.approx(once.quality_fitted.ece, abs=1e-4)
     assert coverage_error(again.coverage_before) == pytest.approx(coverage_error(once.coverage_fitted), abs=1e-4)
     assert again.presence_before.ece == pytest.approx(once.presence_fitted["accuracy"].ece, abs=1e-4)
 

@@ -1,11 +1,11 @@
-"""Presence: figures against their definitions, and a fit that repairs a distorted probability."""
+"""Presence: figures against their definitions. A fit that repairs distorted probabilities, of answers and of shares."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from probpose_eval.fit_presence import fit_presence
+from probpose_eval.fit_logit import LogitFit, fit_logit
 from probpose_eval.presence_reliability import (
     PresenceSamples,
     auroc,
@@ -60,22 +60,26 @@ def distorted(seed: int, n: int = 6000) -> tuple[PresenceSamples, np.ndarray]:
     return samples, logit
 
 
+def fit_samples(samples: PresenceSamples, keypoints: int) -> LogitFit:
+    return fit_logit(samples.probability, samples.present, samples.keypoint, keypoints)
+
+
 def test_the_fit_undoes_a_distortion() -> None:
     samples, _ = distorted(0)
-    fit = fit_presence(samples, 4)
+    fit = fit_samples(samples, 4)
     assert fit.scale == pytest.approx((0.5,) * 4, abs=0.06)
     assert fit.bias == pytest.approx((-0.5,) * 4, abs=0.15)
     fresh, logit = distorted(1)
-    assert fit.apply(fresh) == pytest.approx(1 / (1 + np.exp(-logit)), abs=0.05)
+    assert fit.apply(fresh.probability, fresh.keypoint) == pytest.approx(1 / (1 + np.exp(-logit)), abs=0.05)
     before = presence_quality(fresh.probability, fresh.present, fresh.present, 0.5)
-    after = presence_quality(fit.apply(fresh), fresh.present, fresh.present, 0.5)
+    after = presence_quality(fit.apply(fresh.probability, fresh.keypoint), fresh.present, fresh.present, 0.5)
     assert after.ece < 0.02 < before.ece
     assert after.brier < before.brier
 
 
 def test_a_keypoint_without_samples_has_the_common_numbers() -> None:
     samples, _ = distorted(0)
-    fit = fit_presence(samples, 6)
+    fit = fit_samples(samples, 6)
     assert fit.scale[4] == fit.scale[5]
     assert fit.scale[4] == pytest.approx(np.mean(fit.scale[:3]), abs=0.03)
 
@@ -88,6 +92,19 @@ def test_certain_answers_do_not_break_the_fit() -> None:
         keypoint=np.zeros(43, dtype=np.intp),
         pictures=np.arange(43),
     )
-    fit = fit_presence(samples, 1)
+    fit = fit_samples(samples, 1)
     assert np.isfinite([*fit.scale, *fit.bias]).all()
-    assert ((fit.apply(samples) > 0.5) == present).all()
+    assert ((fit.apply(samples.probability, samples.keypoint) > 0.5) == present).all()
+
+
+def test_shares_are_soft_labels() -> None:
+    rng = np.random.default_rng(0)
+    keypoint = rng.integers(0, 2, 4000)
+    logit = rng.normal(0, 2, 4000)
+    expected = 1 / (1 + np.exp(-logit))
+    share = np.clip(expected + rng.normal(0, 0.02, 4000), 0, 1)
+    said = 1 / (1 + np.exp(-(logit - np.where(keypoint == 0, 1.5, -0.5)) / 2))
+    fit = fit_logit(said, share, keypoint, 2)
+    assert fit.scale == pytest.approx((2, 2), abs=0.2)
+    assert fit.bias == pytest.approx((1.5, -0.5), abs=0.2)
+    assert fit.apply(said, keypoint) == pytest.approx(expected, abs=0.05)
