@@ -3,6 +3,8 @@
 from probpose_edge.calibrated_maps import calibrated_maps
 from probpose_edge.coco_results import poses_to_coco
 from probpose_edge.decode import decode_heatmaps, decode_maps, expected_oks_maps
+from probpose_edge.detect import Detections, Detector, detect
+from probpose_edge.detect_onnx import OnnxDetector
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator, calibrate_presence
 from probpose_edge.exceptions import (
@@ -54,6 +56,8 @@ __all__ = [
     "CheckpointError",
     "CocoResults",
     "ConversionError",
+    "Detections",
+    "Detector",
     "Frame",
     "FrameSource",
     "ImageReadError",
@@ -64,6 +68,7 @@ __all__ = [
     "MissingExtraError",
     "ModelContract",
     "ModelFileError",
+    "OnnxDetector",
     "PoseEstimator",
     "Poses",
     "ProbPoseError",
@@ -82,6 +87,7 @@ __all__ = [
     "crop_windows",
     "decode_heatmaps",
     "decode_maps",
+    "detect",
     "draw_poses",
     "expected_oks_maps",
     "image_to_cells",
