@@ -73,7 +73,7 @@ class _Sets:
         from probpose_eval import load_evaluation_set
         from probpose_eval.calibration_samples import PicturedSet
         from probpose_eval.coco import image_path, labelled_persons
-        from probpose_eval.picture_hashes import short_hashes
+        from probpose_eval.picture_hashes import PICTURE_HASHES_KEY, short_hashes
 
         self._files, self._crop_seed, self._folder = (annotations, images), crop_seed, folder
         whole = load_evaluation_set(annotations, images, name=annotations.name)
@@ -85,7 +85,7 @@ class _Sets:
             "crop_seed": crop_seed,
             "annotations_sha256": whole.annotations_sha256,
             "pictures_sha256": whole.pictures_sha256,
-            "picture_hashes": short_hashes(image_path(images, whole.annotations.images[i]) for i in sorted(used)),
+            PICTURE_HASHES_KEY: short_hashes(image_path(images, whole.annotations.images[i]) for i in sorted(used)),
         }
 
     def for_model(self, contract: ModelContract) -> list[PicturedSet]:

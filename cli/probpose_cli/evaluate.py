@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from probpose_eval import AnnotationSet, Detections, OksRule
 
 COLUMNS = ("mean OKS", "AP", "AP50", "AP75", "AR", "Ex-AP", "Ex-AP50", "presence accuracy")
+SHARED = "shared calibration pictures"
 OTHER_TOOLS_THRESHOLD = 0.5
 OTHER_TOOLS_PADDING = 1.25
 """Threshold and activation window of results that no model file comes with; the window's aspect is 3:4."""
@@ -51,6 +52,9 @@ def command(
     out_dir: Path | None = typer.Option(
         None, "--out", help="Folder for the results of every model, which pycocotools reads, and metrics.json."
     ),
+    allow_calibration_pictures: bool = typer.Option(
+        False, "--allow-calibration-pictures", help="Judge models on pictures they were calibrated on too; marks them."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print all metrics as JSON."),
 ) -> None:
     """Evaluate models from the true boxes or those of a detector, and results of other tools. No flip test.
@@ -59,6 +63,7 @@ def command(
     """
     from probpose_eval import labelled_persons, read_annotations, read_detections, read_results
     from probpose_eval.crop_set import CropRecipe, write_crop_set
+    from probpose_eval.shared_pictures import count_shared_pictures
 
     models = models or []
     _check_arguments(models, predictions, images, boxes, crop)
@@ -71,6 +76,12 @@ def command(
     contracts = [contract_of(path) for path in models]
     _check_alike(models, contracts, data)
     data = data if not contracts else _with_sigmas(data, contracts[0])
+    shared = count_shared_pictures(
+        {path.name: contract for path, contract in zip(models, contracts, strict=True)},
+        data,
+        images or Path(),
+        allow=allow_calibration_pictures,
+    )
     # Read before any model runs: a bad file shall not cost an hour.
     others = {path.name: read_results(path) for path in predictions}
     detections = (
@@ -94,6 +105,8 @@ def command(
             results, ran_on = _run(path, data, images or Path(), detections)
             rule = _rule(definition, presence_threshold, padding, contract)
             rows[path.name] = {**figures(data, results, rule), "ran on": ran_on}
+            if shared[path.name]:
+                rows[path.name][SHARED] = shared[path.name]
             if out_dir is not None:
                 _write(out_dir / f"{path.name}.json", results)
     if out_dir is not None:
@@ -104,8 +117,11 @@ def command(
     table = Table("file", *COLUMNS, "threshold", "ran on")
     for name, row in rows.items():
         shown = [_points(row[column]) for column in COLUMNS]
-        table.add_row(name, *shown, f"{row['presence threshold']:g}", str(row["ran on"]))
+        table.add_row(name + " *" * (SHARED in row), *shown, f"{row['presence threshold']:g}", str(row["ran on"]))
     out.print(table)
+    for name, row in rows.items():
+        if SHARED in row:
+            out.print(f"* {name} was calibrated on {row[SHARED]} of these pictures: its figures are optimistic.")
     if detections is not None:
         out.print(
             f"{len(detections)} of {detections.read} detected boxes; score = box score × pose score. Mean OKS and "

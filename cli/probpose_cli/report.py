@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 import tempfile
@@ -44,6 +45,9 @@ def command(
     definition: str = typer.Option("paper", help="Ex-OKS definition: paper or exococotools."),
     threads: int = typer.Option(1, min=1, help="Threads of one inference, in the latency too."),
     latency_rounds: int = typer.Option(30, min=0, help="Timed rounds; 0 leaves latency out."),
+    allow_calibration_pictures: bool = typer.Option(
+        False, "--allow-calibration-pictures", help="Judge files on pictures they were calibrated on too; marks them."
+    ),
 ) -> None:
     """Measure files on a set and on its cropped version, each against the reference, through the SDK."""
     from probpose_eval.limits import FAIL_UNDER, MAX_DROP, parse_limits
@@ -64,6 +68,7 @@ def command(
         threads=threads,
         latency_rounds=latency_rounds,
         pictures=pictures,
+        allow_calibration_pictures=allow_calibration_pictures,
         typed=shlex.join(["probpose-edge", *(relative(text) for text in sys.argv[1:])]),
     )
     for file in report.files:
@@ -87,6 +92,7 @@ def make_report(
     typed: str,
     limits: tuple[Limit, ...] = (),
     pictures: bool = True,
+    allow_calibration_pictures: bool = False,
 ) -> Report:
     """Measure files, the first of which is the reference, on a set and its cropped version; write the report.
 
@@ -103,6 +109,7 @@ def make_report(
     )
     from probpose_eval.build_report import DEFAULT_LIMITS
     from probpose_eval.report_figures import require_figures
+    from probpose_eval.shared_pictures import count_shared_pictures
 
     if len({path.name for path in paths}) < len(paths):
         raise InputError("A report needs files of different names, because its rows are named after them. Rename one.")
@@ -120,10 +127,17 @@ def make_report(
         for path in paths:
             estimator = stack.enter_context(open_for_evaluation(path, threads=threads))
             entries.append(ReportEntry(label=path.name, estimator=estimator, path=path, threads=threads))
+        plain = load_evaluation_set(annotations, images, name=annotations.name)
+        shared = count_shared_pictures(
+            {entry.label: entry.estimator.contract for entry in entries},
+            plain.annotations,
+            images,
+            allow=allow_calibration_pictures,
+        )
+        entries = [dataclasses.replace(e, shared_calibration_pictures=shared[e.label]) for e in entries]
         recipe = CropRecipe(padding=max(entry.estimator.contract.activation_padding for entry in entries))
         with progress_bar("cropping") as update:
             write_crop_set(annotations, images, temporary / "set", seed=crop_seed, recipe=recipe, progress=update)
-        plain = load_evaluation_set(annotations, images, name=annotations.name)
         cropped = load_evaluation_set(
             temporary / "set" / "annotations.json",
             temporary / "set" / "images",

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+PICTURE_HASHES_KEY = "picture_hashes"
+"""Where the ``calibration`` field of a contract has the `short_hashes` of the pictures it was fitted on."""
 SHORT = 12
 """Hexadecimal digits of a short hash: among a million pictures two are alike by chance once in 560 sets."""
 
