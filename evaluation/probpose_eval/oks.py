@@ -85,6 +85,15 @@ class Truth:
         """(G, K) bool: keypoints whose visibility is one of `levels`."""
         return np.isin(self.keypoints[..., 2], levels)
 
+    def select(self, index: NDArray[np.intp]) -> Truth:
+        """Some of the persons."""
+        return Truth(
+            keypoints=self.keypoints[index],
+            boxes_xyxy=self.boxes_xyxy[index],
+            areas=self.areas[index],
+            sigmas=self.sigmas,
+        )
+
 
 def oks(
     truth_keypoints: NDArray[np.float64],
@@ -135,6 +144,9 @@ def pair_oks(
 
     keypoints: (N, K, 3) results, as in `oks`.
     """
+    # Matching comes here once per group of images: only their persons need windows.
+    chosen, person = np.unique(person, return_inverse=True)
+    truth, masks = truth.select(chosen), [mask[chosen] for mask in masks]
     bare = [np.asarray(~mask.any(axis=1)) for mask in masks]
     similarity = _similarity(_distance2(truth, keypoints, rule, person, result), truth, person)
     values = np.empty((len(masks), len(person)))

@@ -168,7 +168,7 @@ GOOD = {"image_id": 3, "category_id": 1, "keypoints": [1.0] * 51, "score": 0.5}
         ({"category_id": 2}, r"must have the person category 1, but result 1 has 2"),
         ({"keypoints": [1.0] * 50}, r"must have 51 keypoint numbers .* result 1 has 50\. Use results"),
         ({"keypoints": None}, r"must have 51 keypoint numbers .* result 1 has None"),
-        ({"keypoints": ["a"] * 51}, r"keypoints of a result must be numbers, but: "),
+        ({"keypoints": ["a"] * 51}, r"keypoints of a result must be numbers, but of result 1: "),
         ({"keypoints": [float("nan")] * 51}, r"must be finite, but result 1 has NaN or infinity"),
         ({"score": None}, r"score of a result must be a number, but result 1 has None"),
         ({"score": float("inf")}, r"must be finite, but result 1"),

@@ -50,7 +50,7 @@ def test_no_results_are_no_zero(document: dict[str, Any], tmp_path: Path) -> Non
         ({"score": float("nan")}, r"must be finite, but result 1 has NaN or infinity\. Remove the result"),
         ({"score": "0.5"}, r"score of a result must be a number, but result 1 has '0\.5'\. Give every result"),
         ({"score": True}, r"score of a result must be a number, but result 1 has True"),
-        ({"keypoints": ["1"] * 51}, r"keypoints of a result must be numbers, but: "),
+        ({"keypoints": ["1"] * 51}, r"keypoints of a result must be numbers, but of result 1: "),
         ({"keypoints": [[1, 2, 0.5]] * 17}, r"must have 51 keypoint numbers .* result 1 has 17\. Use results for"),
         ({"keypoints": [1.0, 2.0, 0.5] * 14}, r"must have 51 keypoint numbers .* result 1 has 42\. Use results for"),
         ({"keypoints": [1.0, float("inf"), 0.5] * 17}, r"must be finite, but result 1 has NaN or infinity"),
@@ -141,7 +141,7 @@ def test_models_with_different_skeletons_are_refused_together(
 
 def test_numbers_beyond_float64_are_refused(document: dict[str, Any]) -> None:
     huge = json.loads("1" + "0" * 400)
-    with pytest.raises(AnnotationError, match=r"keypoints of a result must be numbers, but: "):
+    with pytest.raises(AnnotationError, match=r"keypoints of a result must be numbers, but of result 0: "):
         evaluate(parse_annotations(document), [{**GOOD, "keypoints": [huge] * 51}])
     with pytest.raises(AnnotationError, match=r"The score of a result must be a number"):
         evaluate(parse_annotations(document), [{**GOOD, "score": huge}])
