@@ -65,8 +65,8 @@ def main() -> None:
 
 
 def calibrate(paths: list[Path], data: str, threshold: str) -> None:
-    """`probpose-edge calibrate`, in place."""
-    command = ["probpose-edge", "calibrate", *map(str, paths), "--data", data, "--threshold", threshold]
+    """`probpose-edge calibrate`, in place; the quality stays, because the set is one that was trained on."""
+    command = ["probpose-edge", "calibrate", *map(str, paths), "--data", data, "--threshold", threshold, "--no-quality"]
     subprocess.run(command, check=True)
 
 

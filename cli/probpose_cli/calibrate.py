@@ -30,6 +30,9 @@ def command(
         "balanced",
         help="Stored presence threshold: balanced (as many absent as present), accuracy (as in the set), or a number.",
     ),
+    quality: bool = typer.Option(
+        True, "--quality/--no-quality", help="Fit the quality too; not on pictures the network was trained on."
+    ),
     out_dir: Path | None = typer.Option(None, "--out", help="Folder for calibrated copies; else files are changed."),
     plots: Path | None = typer.Option(None, "--plots", help="Folder for the curves as pictures."),
     as_json: bool = typer.Option(False, "--json", help="Print all numbers and curves as JSON."),
@@ -56,7 +59,7 @@ def command(
     with ExitStack() as stack:
         sets = _Sets(annotations, images, crop_seed, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         for path in models:
-            calibration, contract = _calibrate(path, sets, threshold, out_dir)
+            calibration, contract = _calibrate(path, sets, threshold, quality, out_dir)
             found[path.name] = _numbers(calibration, contract)
             if plots is not None:
                 draw_calibration(plots, path.name, calibration)
@@ -106,7 +109,9 @@ class _Sets:
         return [self._whole, self._cropped[window]]
 
 
-def _calibrate(path: Path, sets: _Sets, threshold: str, out_dir: Path | None) -> tuple[Calibration, ModelContract]:
+def _calibrate(
+    path: Path, sets: _Sets, threshold: str, with_quality: bool, out_dir: Path | None
+) -> tuple[Calibration, ModelContract]:
     from probpose_convert.write_contract import write_contract
     from probpose_eval.calibrate import calibrate
     from probpose_eval.calibration_samples import collect_samples
@@ -116,7 +121,7 @@ def _calibrate(path: Path, sets: _Sets, threshold: str, out_dir: Path | None) ->
         with progress_bar(path.name) as update:
             samples = collect_samples(estimator, sets.for_model(before), progress=update)
     with progress_bar("fitting") as update:
-        calibration = calibrate(before, samples, threshold=threshold, progress=update)
+        calibration = calibrate(before, samples, threshold=threshold, with_quality=with_quality, progress=update)
     after = calibration.contract(before, sets.record)
     write_contract(path, after, None if out_dir is None else out_dir / path.name)
     return calibration, after

@@ -129,12 +129,15 @@ def calibrate(
     samples: CalibrationSamples,
     *,
     threshold: str | float = "balanced",
+    with_quality: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """Fit maps, presence, threshold and quality of one model on what `collect_samples` gave for it.
 
     threshold: which of `THRESHOLDS` is stored: the best for as many absent as present keypoints, or for the set as it
-    is; or a number between 0 and 1, which is stored as it is. progress: called with (steps done, steps in all).
+    is; or a number between 0 and 1, which is stored as it is. with_quality: False leaves the quality of the file as it
+    is: on pictures that the network was trained on, its true OKS is better than elsewhere. progress: called with
+    (steps done, steps in all).
 
     Raises `InputError` for another kind of threshold, for fewer than two pictures, and for samples in which no
     keypoint, or every one, is absent.
@@ -152,14 +155,15 @@ def calibrate(
     coverage_fit = fit_coverage(standings)
     keypoints = len(contract.keypoint_names)
     presence_fit = _fit_presence(presence, keypoints)
-    quality_fit = fit_logit(quality.said, quality.oks, quality.keypoint, keypoints)
+    quality_was = LogitFit(scale=contract.quality_scale, bias=contract.quality_bias)
+    before_quality = confidence_scores(quality_was.apply(quality.said, quality.keypoint), quality.oks)
+    quality_fit = fit_logit(quality.said, quality.oks, quality.keypoint, keypoints) if with_quality else quality_was
     fitted = presence_fit.apply(presence.probability, presence.keypoint)
     thresholds = {**best_thresholds(fitted, presence.present), **given}
     before = LogitFit(scale=contract.presence_scale, bias=contract.presence_bias).apply(
         presence.probability, presence.keypoint
     )
     held_out, answers = _presence_held_out(presence, folds, keypoints, given)
-    quality_was = LogitFit(scale=contract.quality_scale, bias=contract.quality_bias)
     return Calibration(
         coverage_fit=coverage_fit,
         presence_fit=presence_fit,
@@ -181,9 +185,11 @@ def calibrate(
         },
         reliability_before=reliability(before, presence.present),
         reliability_held_out=reliability(held_out, presence.present),
-        quality_before=confidence_scores(quality_was.apply(quality.said, quality.keypoint), quality.oks),
+        quality_before=before_quality,
         quality_fitted=confidence_scores(quality_fit.apply(quality.said, quality.keypoint), quality.oks),
-        quality_held_out=confidence_scores(_quality_held_out(quality, folds, keypoints), quality.oks),
+        quality_held_out=confidence_scores(_quality_held_out(quality, folds, keypoints), quality.oks)
+        if with_quality
+        else before_quality,
         persons=samples.persons,
         pictures=samples.pictures,
         map_keypoints=len(samples.maps),

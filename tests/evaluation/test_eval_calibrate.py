@@ -193,6 +193,16 @@ def test_a_calibrated_model_starts_from_its_own_numbers(template_estimator: Make
     assert again.presence_before.ece == pytest.approx(once.presence_fitted["accuracy"].ece, abs=1e-4)
 
 
+def test_the_quality_can_be_left_alone(template_estimator: Make) -> None:
+    before = template_estimator(quality_bias=(0.5,) * 17).contract
+    found = calibrate(before, simulated(0, pictures=15)[0], with_quality=False)
+    after = found.contract(before, {})
+    assert (after.quality_scale, after.quality_bias) == (before.quality_scale, before.quality_bias)
+    assert found.quality_held_out == found.quality_before
+    assert found.quality_fitted.ece == found.quality_before.ece
+    assert after.presence_scale != before.presence_scale
+
+
 def test_a_fit_without_ground_is_refused(template_estimator: Make) -> None:
     contract = template_estimator().contract
     samples, _ = simulated(0, pictures=4)
