@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from probpose_eval.best_threshold import best_threshold
 from probpose_eval.bootstrap import Interval, bootstrap, bootstrap_difference
 from probpose_eval.build_report import ReportConfig, ReportEntry, build_report
 from probpose_eval.coco import (
@@ -22,6 +23,9 @@ from probpose_eval.detections import Detections, read_detections
 from probpose_eval.evaluate import InstanceOks, evaluate, mean_oks
 from probpose_eval.evaluation_set import EvaluationSet, load_evaluation_set
 from probpose_eval.latency import Latency, Machine, describe_machine, measure_latency
+from probpose_eval.model_scores import ModelScores
+from probpose_eval.observe import Observations, observe_set
+from probpose_eval.observed_results import results_at
 from probpose_eval.oks import OksRule, oks
 from probpose_eval.pictures import read_picture
 from probpose_eval.predict import CropBatch, iterate_crops, predict_set, predict_set_with_all, results_from_crops
@@ -29,7 +33,9 @@ from probpose_eval.predict_detections import predict_detections
 from probpose_eval.presence import PresenceAccuracy, presence_accuracy
 from probpose_eval.report import Report, read_report
 from probpose_eval.report_markdown import report_to_markdown
+from probpose_eval.resample_observations import resample_observations
 from probpose_eval.results import read_results
+from probpose_eval.score_observations import score_observations
 from probpose_eval.write_report import write_report
 
 __all__ = [
@@ -44,6 +50,8 @@ __all__ = [
     "Interval",
     "Latency",
     "Machine",
+    "ModelScores",
+    "Observations",
     "OksRule",
     "Person",
     "PresenceAccuracy",
@@ -51,6 +59,7 @@ __all__ = [
     "ReportConfig",
     "ReportEntry",
     "annotations_to_document",
+    "best_threshold",
     "bootstrap",
     "bootstrap_difference",
     "build_report",
@@ -64,6 +73,7 @@ __all__ = [
     "load_evaluation_set",
     "mean_oks",
     "measure_latency",
+    "observe_set",
     "oks",
     "parse_annotations",
     "predict_detections",
@@ -76,7 +86,10 @@ __all__ = [
     "read_report",
     "read_results",
     "report_to_markdown",
+    "resample_observations",
+    "results_at",
     "results_from_crops",
+    "score_observations",
     "skeleton_of",
     "with_skeleton",
     "write_annotations",
