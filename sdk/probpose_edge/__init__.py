@@ -23,6 +23,7 @@ from probpose_edge.exceptions import (
 )
 from probpose_edge.frames import Frame, FrameSource
 from probpose_edge.images import read_image, to_bgr
+from probpose_edge.map_covariance import map_covariances
 from probpose_edge.metadata import ModelContract
 from probpose_edge.open_source import open_source
 from probpose_edge.poses import Poses
@@ -34,6 +35,7 @@ from probpose_edge.show_window import LiveWindow
 from probpose_edge.skeleton import COCO_17, Skeleton
 from probpose_edge.skeleton_file import read_skeleton, write_skeleton
 from probpose_edge.skeleton_presets import CROWDPOSE_14, MPII_16, WHOLEBODY_133
+from probpose_edge.track import PoseTracker, TrackedPoses, TrackerSettings
 from probpose_edge.version import __version__
 from probpose_edge.weights import shipped_model
 from probpose_edge.window import (
@@ -70,6 +72,7 @@ __all__ = [
     "ModelFileError",
     "OnnxDetector",
     "PoseEstimator",
+    "PoseTracker",
     "Poses",
     "ProbPoseError",
     "RawOutputs",
@@ -77,6 +80,8 @@ __all__ = [
     "RuntimeUnavailableError",
     "Skeleton",
     "SourceError",
+    "TrackedPoses",
+    "TrackerSettings",
     "TrainingError",
     "VideoFile",
     "__version__",
@@ -91,6 +96,7 @@ __all__ = [
     "draw_poses",
     "expected_oks_maps",
     "image_to_cells",
+    "map_covariances",
     "open_runtime",
     "open_source",
     "poses_to_coco",
