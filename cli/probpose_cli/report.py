@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from probpose_eval import Report
     from probpose_eval.limits import Limit
 
+SHOWN_PICTURES = 8
+
 
 def command(
     models: list[Path] = typer.Argument(..., help=".onnx, .tflite, .mlpackage or .safetensors files."),
@@ -33,8 +35,8 @@ def command(
     max_drop: list[str] = typer.Option(
         [],
         help="How much worse than the reference a file may be: Ex-AP=0.5,presence-ece=0.01 (AP and AR in points, the "
-        "others as they are; cropped:Ex-AP=1 for one set; 0.5 alone is of Ex-AP). A file that is worse gives exit code 1. "
-        "Without any limit, files are judged by 1 point of Ex-AP, and the exit code is 0.",
+        "others as they are; cropped:Ex-AP=1 for one set; 0.5 alone is of Ex-AP). A file that is worse gives exit "
+        "code 1. Without any limit, files are judged by 1 point of Ex-AP, and the exit code is 0.",
     ),
     fail_under: list[str] = typer.Option(
         [], help="What every file must reach: Ex-AP=60, or plain:Ex-AP=60 for one set. Else exit code 1."
@@ -102,12 +104,11 @@ def make_report(
         CropRecipe,
         ReportConfig,
         ReportEntry,
-        build_report,
         load_evaluation_set,
         write_crop_set,
         write_report,
     )
-    from probpose_eval.build_report import DEFAULT_LIMITS
+    from probpose_eval.build_report import DEFAULT_LIMITS, build_report_and_pictures
     from probpose_eval.report_figures import require_figures
     from probpose_eval.shared_pictures import count_shared_pictures
 
@@ -144,15 +145,16 @@ def make_report(
             name=f"{annotations.name}, cropped with seed {crop_seed}",
         )
         update_stage = stack.enter_context(progress_bar("measuring"))
-        report = build_report(
+        report, drawn = build_report_and_pictures(
             entries,
             reference=paths[0].name,
             plain=plain,
             cropped=cropped,
             config=config,
+            pictures=SHOWN_PICTURES if pictures else 0,
             progress=lambda stage, done, total: update_stage(done, total),
         )
-        write_report(out_dir, report)
+        write_report(out_dir, report, drawn)
     return report
 
 

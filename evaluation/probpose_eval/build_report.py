@@ -267,7 +267,7 @@ def _file_report(
         else full_latency.median_ms / latency.median_ms,
         placement=None
         if entry.path is None or crops is None or latency is None
-        else place_layers(entry.path, contract.format, contract.precision, crops[:1], threads=entry.threads),
+        else place_layers(entry.path, runtime, contract.precision, crops[:1], threads=entry.threads),
         shared_calibration_pictures=entry.shared_calibration_pictures,
         plain=own.get("plain"),
         cropped=own.get("cropped"),

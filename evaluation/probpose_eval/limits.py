@@ -66,7 +66,8 @@ class Limit:
         if self.kind == FAIL_UNDER:
             return f"{where}{self.figure} ≥ {self.amount:g}"
         verb = "rises" if self.named.smaller_is_better else "falls"
-        return f"{where}{self.figure} {verb} by at most {self.amount:g}{' points' if self.named.points else ''}"
+        unit = "" if not self.named.points else " point" if self.amount == 1 else " points"
+        return f"{where}{self.figure} {verb} by at most {self.amount:g}{unit}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probpose_edge.exceptions import MissingExtraError
 from probpose_edge.extras import import_extra
+from probpose_edge.runtimes.base import Runtime
+from probpose_edge.runtimes.litert import LiteRTRuntime
+from probpose_edge.runtimes.onnx import OnnxRuntime
 
 MULTIPLYING = {
     "onnx": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
@@ -42,15 +46,16 @@ class Placement:
 
 
 def place_layers(
-    path: Path, format: str, precision: str, crop: NDArray[np.uint8], *, threads: int | None = None
+    path: Path, runtime: Runtime, precision: str, crop: NDArray[np.uint8], *, threads: int | None = None
 ) -> Placement | None:
-    """Placement of a .onnx or .tflite file on the CPU by one run on a (1, H, W, 3) uint8 RGB crop; None for others.
+    """Placement of the layers of a file on the CPU, by one run on a (1, H, W, 3) uint8 RGB crop.
 
+    runtime: what runs the file; None is returned for others than onnxruntime and LiteRT. precision: of the file.
     onnxruntime is asked by its profile, LiteRT by its list of operations, in which XNNPACK takes whole blocks.
     """
-    if format == "onnx":
+    if isinstance(runtime, OnnxRuntime):
         return _of_onnx(path, precision, crop, threads)
-    return _of_tflite(path, precision, threads) if format == "tflite" else None
+    return _of_tflite(path, precision, threads) if isinstance(runtime, LiteRTRuntime) else None
 
 
 def _of_onnx(path: Path, precision: str, crop: NDArray[np.uint8], threads: int | None) -> Placement:
@@ -82,8 +87,11 @@ def _of_onnx(path: Path, precision: str, crop: NDArray[np.uint8], threads: int |
     )
 
 
-def _of_tflite(path: Path, precision: str, threads: int | None) -> Placement:
-    module = import_extra("Running .tflite files", "ai_edge_litert.interpreter", "tflite")
+def _of_tflite(path: Path, precision: str, threads: int | None) -> Placement | None:
+    try:
+        module = import_extra("Running .tflite files", "ai_edge_litert.interpreter", "tflite")
+    except MissingExtraError:  # its predecessor runs the file, and tells nothing
+        return None
     interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
     types = {tensor["index"]: np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}

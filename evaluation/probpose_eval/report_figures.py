@@ -36,12 +36,14 @@ _STYLE: Any = {
 class TradePoint:
     """One file in the plot of cost against accuracy.
 
-    cost: where it lies on the axis. change: of Ex-AP to the reference, in points, with the ends of its interval.
+    named: whether its label is written beside it. cost: where it lies on the axis.
+    change: of Ex-AP to the reference, in points, with the ends of its interval.
     """
 
     label: str
     format: str
     precision: str
+    named: bool
     simulated: bool
     cost: float
     change: float
@@ -86,6 +88,11 @@ def trade_figure(points: Sequence[TradePoint], *, cost: str, limit: float | None
                 point.cost, point.change, PRECISION_MARKERS[point.precision], color=color, markersize=7,
                 markerfacecolor="white" if point.simulated else color, markeredgewidth=1.3,
             )  # fmt: skip
+            if point.named:
+                axes.annotate(
+                    point.label, (point.cost, point.change), xytext=(6, 4), textcoords="offset points", fontsize=7.5,
+                    color=color,
+                )  # fmt: skip
         ends = [value for point in points for value in (point.low, point.high)] + [-(limit or 0), 0.0]
         margin = 0.08 * (max(ends) - min(ends) or 1)
         axes.set(xlabel=cost, ylabel="Δ Ex-AP, points", ylim=(min(ends) - margin, max(ends) + margin))
@@ -112,19 +119,21 @@ def reliability_figure(curves: Sequence[Curve], *, references: Sequence[Curve], 
         return _svg(figure, name)
 
 
-def keypoint_figure(names: Sequence[str], values: Sequence[float | None], *, axis: str, name: str) -> str:
+def keypoint_figure(
+    names: Sequence[str], values: Sequence[float | None], *, largest: float, axis: str, name: str
+) -> str:
     """One bar per keypoint of its change to the reference; what is worse is red.
 
-    values: None where a keypoint has no cases, which leaves its row empty.
+    values: None where a keypoint has no cases, which leaves its row empty. largest: end of the axis, the same in
+    figures that are compared.
     """
     with _style():
         figure, axes = _figure(2.7, 0.7 + 0.155 * len(names))
         rows = range(len(names))
         known = [value or 0.0 for value in values]
         axes.barh(rows, known, height=0.68, color=[BAD if value < 0 else GOOD for value in known])
-        largest = max((abs(value) for value in known), default=0) or 1
         axes.axvline(0, color=QUIET, linewidth=0.8)
-        axes.set(yticks=rows, ylim=(len(names) - 0.5, -0.5), xlim=(-1.12 * largest, 1.12 * largest), xlabel=axis)
+        axes.set(yticks=rows, ylim=(len(names) - 0.5, -0.5), xlim=(-1.1 * largest, 1.1 * largest), xlabel=axis)
         axes.set_yticklabels(names, fontsize=7.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")

@@ -36,7 +36,7 @@ def draw_worst(
     *,
     count: int,
 ) -> tuple[WorstPicture, ...]:
-    """The `count` worst pictures over all files and sets (name → set, its scores), the worst first; each person once."""
+    """The `count` worst pictures over all files and sets (by name), the worst first; each person once."""
     found = [
         (picture.agreement, index, name, picture)
         for index, file in enumerate(report.files)
