@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -83,12 +85,19 @@ def describe_machine() -> Machine:
     return Machine(
         processor=_processor(),
         logical_cores=os.cpu_count() or 1,
-        system=f"{platform.system()} {platform.machine()}",
+        system=f"{_system()} {platform.machine()}",
         python=platform.python_version(),
     )
 
 
+def _system() -> str:
+    # Which units CoreML takes depends on the release of macOS, whose own name for itself is that of its kernel.
+    return f"macOS {platform.mac_ver()[0]}" if sys.platform == "darwin" else platform.system()
+
+
 def _processor() -> str:
+    if sys.platform == "darwin":
+        return _mac_processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -99,3 +108,12 @@ def _processor() -> str:
             if name.strip() == field and value.strip():
                 return value.strip()
     return platform.processor() or platform.machine()
+
+
+def _mac_processor() -> str:
+    """The brand of the processor, for example "Apple M2"; empty where the system does not tell."""
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
