@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,12 @@ def checkpoint_contract(
     )
 
 
-def save_checkpoint(path: Path, model: nn.Module, contract: ModelContract) -> None:
+def save_checkpoint(
+    path: Path, model: nn.Module, contract: ModelContract, *, extra: Mapping[str, str] | None = None
+) -> None:
     """Write weights and contract; floating-point weights in the precision that the contract names.
 
-    The file appears under its name only when it is complete.
+    extra: more entries of text for the file's metadata, which `load_checkpoint` passes over. The file appears under its name only when it is complete.
     """
     dtype = torch.float16 if contract.precision == "fp16" else torch.float32
     state = {
@@ -98,7 +101,7 @@ def save_checkpoint(path: Path, model: nn.Module, contract: ModelContract) -> No
         for name, value in model.state_dict().items()
     }
     sizes = json.dumps(getattr(model, "sizes", {}))
-    content = save(state, metadata={METADATA_KEY: contract.to_json(), NETWORK_KEY: sizes})
+    content = save(state, metadata={**(extra or {}), METADATA_KEY: contract.to_json(), NETWORK_KEY: sizes})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(path, content)
 

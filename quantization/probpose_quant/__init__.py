@@ -10,12 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probpose_quant.calibrate import quantize_static
+    from probpose_quant.find_ranges import find_ranges
+    from probpose_quant.qat import QuantizationAwareTraining
+    from probpose_quant.qat_config import QatConfig
+    from probpose_quant.quantization import Quantization, read_quantization, save_quantized
     from probpose_quant.recipe import Recipe
     from probpose_quant.recipes import RECIPES
 
-__all__ = ["RECIPES", "Recipe", "quantize_static"]
+__all__ = [
+    "RECIPES",
+    "QatConfig",
+    "Quantization",
+    "QuantizationAwareTraining",
+    "Recipe",
+    "find_ranges",
+    "quantize_static",
+    "read_quantization",
+    "save_quantized",
+]
 
-_HOME = {"RECIPES": "recipes", "Recipe": "recipe", "quantize_static": "calibrate"}
+_HOME = {
+    "RECIPES": "recipes",
+    "QatConfig": "qat_config",
+    "Quantization": "quantization",
+    "QuantizationAwareTraining": "qat",
+    "Recipe": "recipe",
+    "find_ranges": "find_ranges",
+    "quantize_static": "calibrate",
+    "read_quantization": "quantization",
+    "save_quantized": "quantization",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ The network's outputs stay float.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,8 +22,12 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
+from probpose_edge.exceptions import InputError
+from probpose_quant.blocks import lies_in
+from probpose_quant.fixed_ranges import Range, known_spec, learned_spec, trained_weight_spec
 from probpose_quant.observers import activation_spec, weight_spec
 from probpose_quant.recipe import Recipe
+from probpose_quant.value_keys import module_path, value_keys
 
 aten = torch.ops.aten
 _WEIGHT_AXIS: dict[Any, int] = {
@@ -40,23 +45,39 @@ _PASS_THROUGH = (*_PADS, aten.max_pool2d.default, aten.upsample_bilinear2d.vec, 
 
 
 class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
-    """Annotates an exported eval graph for `prepare_pt2e`.
+    """Annotates an exported eval graph for `prepare_pt2e`, or for `prepare_qat_pt2e` if `trained`.
 
     int32_bias: quantize biases to int32 with the scale of the products they are added to, as ONNX Runtime's integer
     kernels need; CoreML takes float biases only. unsigned_activations: uint8 instead of int8, the same values with
-    the zero point moved by 128; what x86-64 multiplies fastest.
+    the zero point moved by 128; what x86-64 multiplies fastest. ranges: of every quantized value by its name in
+    `value_keys`; without them they are observed. trained: the ranges are where training starts.
     """
 
-    def __init__(self, recipe: Recipe, *, int32_bias: bool, unsigned_activations: bool) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        int32_bias: bool = False,
+        unsigned_activations: bool = False,
+        ranges: Mapping[str, Range] | None = None,
+        trained: bool = False,
+    ) -> None:
         super().__init__()
         self._recipe = recipe
         self._int32_bias = int32_bias
-        self._activation = activation_spec(recipe, unsigned=unsigned_activations)
+        self._unsigned = unsigned_activations
+        self._ranges = ranges
+        self._trained = trained
+        self._observed = activation_spec(recipe, unsigned=unsigned_activations)
 
     def annotate(self, model: GraphModule) -> GraphModule:
+        self._keys = value_keys(model.graph)
+        self._known: dict[Node, QuantizationSpec] = {}
+        # Values that only pass another one on, with its range.
+        self._sources: dict[Node, Node] = {}
         integer: set[Node] = set()
         for node in model.graph.nodes:
-            if node.op != "call_function":
+            if node.op != "call_function" or lies_in(module_path(node), self._recipe.float_blocks):
                 continue
             if node.target in _CONVOLUTIONS:
                 self._annotate_weighted(node)
@@ -64,22 +85,40 @@ class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
             elif node.target is aten.linear.default and self._recipe.linear:
                 self._annotate_weighted(node)
             elif node.target is aten.matmul.default and self._recipe.linear:
-                _annotate(node, dict.fromkeys(node.args, self._activation))
+                _annotate(node, {source: self._activation(source) for source in node.args})
             elif node.target in _PASS_THROUGH and (node.args[0] in integer or _pads_for_convolution(node)):
                 source = node.args[0]
-                _annotate(node, {source: self._activation}, SharedQuantizationSpec((source, node)))
+                _annotate(node, {source: self._activation(source)}, SharedQuantizationSpec((source, node)))
+                self._sources[node] = self._sources.get(source, source)
                 integer.add(node)
             elif node.target in _SUMS and all(x in integer for x in node.args):
-                _annotate(node, dict.fromkeys(node.args, self._activation))
+                _annotate(node, {source: self._activation(source) for source in node.args})
                 self._annotate_output(_with_activation(node), integer)
         return model
+
+    def _activation(self, node: Node) -> QuantizationSpec:
+        """How the value of `node` is quantized: the same object for the same value, or it would be done twice."""
+        if self._ranges is None:
+            return self._observed
+        node = self._sources.get(node, node)
+        if node not in self._known:
+            key = self._keys[node]
+            if key not in self._ranges:
+                raise InputError(
+                    f"Saved ranges must cover every quantized value of the network, but have none for {key}. "
+                    "Quantize the checkpoint again with this version."
+                )
+            limits = self._ranges[key]
+            self._known[node] = learned_spec(limits) if self._trained else known_spec(limits, unsigned=self._unsigned)
+        return self._known[node]
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to refuse: what is not annotated stays float."""
 
     def _annotate_weighted(self, node: Node) -> None:
         source, weight = node.args[0], node.args[1]
-        specs: dict[Any, Any] = {source: self._activation, weight: weight_spec(_WEIGHT_AXIS[node.target])}
+        kernel = (trained_weight_spec if self._trained else weight_spec)(_WEIGHT_AXIS[node.target])
+        specs: dict[Any, Any] = {source: self._activation(source), weight: kernel}
         bias = node.args[2] if len(node.args) > 2 else None
         if bias is not None and self._int32_bias:
             specs[bias] = DerivedQuantizationSpec(
@@ -97,7 +136,7 @@ class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
         if _ends_in_output(node):
             return
         annotation = node.meta.get("quantization_annotation") or QuantizationAnnotation(_annotated=True)
-        annotation.output_qspec = self._activation
+        annotation.output_qspec = self._activation(node)
         node.meta["quantization_annotation"] = annotation
         integer.add(node)
 

@@ -20,12 +20,14 @@ class Recipe:
         ``"percentile"`` leaves out `tail` on each side, ``"mse"`` takes the range with the least squared error.
     tail: share of the values cut off on each side by ``"percentile"``.
     linear: quantize linear layers and matrix products too, not convolutions alone.
+    float_blocks: blocks of the network that stay in floating point, names of `probpose_quant.blocks.block_names`.
     """
 
     name: str
     observer: str = "minmax"
     tail: float = 1e-4
     linear: bool = True
+    float_blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.observer not in OBSERVERS:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probpose_edge.exceptions import AnnotationError
 from probpose_edge.images import decode_image
 from probpose_edge.skeleton import COCO_17
-from probpose_eval.coco import AnnotationSet, ImageEntry, image_path, read_annotations
+from probpose_eval.coco import AnnotationSet, ImageEntry, Person, image_path, read_annotations
 from probpose_eval.synth import draw_scene
 from probpose_eval.synth_keypoints import spots_of
 from probpose_train.config import DataSource
@@ -60,12 +60,12 @@ class PersonSet:
 
     def __init__(self, source: DataSource) -> None:
         self.source = source
-        annotations: AnnotationSet = read_annotations(source.annotations)
+        annotations = self._read()
         self._images = annotations.images
         self._folder = Path(source.images)
         self._shards = TarShards(self._folder)
         self.keypoint_names = annotations.keypoint_names
-        self.persons = [p for p in annotations.persons if not p.iscrowd and (p.keypoints[:, 2] > 0).any()]
+        self.persons = [person for person in annotations.persons if self._counts(person)]
         if not self.persons:
             raise AnnotationError(
                 f"A training set needs persons with labelled keypoints, but {source.annotations} has none. "
@@ -77,6 +77,12 @@ class PersonSet:
 
     def __len__(self) -> int:
         return len(self.persons)
+
+    def _read(self) -> AnnotationSet:
+        return read_annotations(self.source.annotations)
+
+    def _counts(self, person: Person) -> bool:
+        return not person.iscrowd and bool((person.keypoints[:, 2] > 0).any())
 
     def person(self, index: int) -> TrainPerson:
         """Decode the picture of one person."""

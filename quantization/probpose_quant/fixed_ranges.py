@@ -1,0 +1,124 @@
+"""Ranges that are known: as an observer that has nothing to observe, and as one that training may still move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+from probpose_quant.observers import SMALLEST_WEIGHT_SCALE
+
+Range = tuple[float, float]
+"""Smallest and largest value that 8 bits represent."""
+
+
+def grid_of(low: float, high: float, quant_min: int, quant_max: int) -> tuple[float, int]:
+    """Scale and zero point of the affine grid over [low, high], which is widened to contain zero."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / (quant_max - quant_min), torch.finfo(torch.float32).eps)
+    return scale, int(min(max(quant_min - round(low / scale), quant_min), quant_max))
+
+
+class KnownRange(ObserverBase):  # type: ignore[misc]
+    """An observer of a range that is known already."""
+
+    def __init__(self, low: float, high: float, dtype: torch.dtype, quant_min: int, quant_max: int, **_: Any) -> None:
+        super().__init__(dtype=dtype, is_dynamic=False)
+        self.quant_min, self.quant_max, self.qscheme = quant_min, quant_max, torch.per_tensor_affine
+        self.grid = grid_of(low, high, quant_min, quant_max)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        scale, zero_point = self.grid
+        return torch.tensor([scale], dtype=torch.float32), torch.tensor([zero_point], dtype=torch.int64)
+
+
+class LearnedRange(FakeQuantizeBase):  # type: ignore[misc]
+    """Rounds a value to 8 bits; the gradient reaches the logarithm of the step (Jain et al., MLSys 2020).
+
+    The zero point stays, so that a range that began at zero, after a ReLU, still does. The gradient of the step is
+    that of LSQ (Esser et al., ICLR 2020), with its scaling by the number of values.
+    """
+
+    zero_point: Tensor
+
+    def __init__(self, low: float, high: float, dtype: torch.dtype, quant_min: int, quant_max: int, **_: Any) -> None:
+        super().__init__()
+        self.dtype, self.qscheme, self.is_dynamic = dtype, torch.per_tensor_affine, False
+        self.quant_min, self.quant_max = quant_min, quant_max
+        scale, zero_point = grid_of(low, high, quant_min, quant_max)
+        self.log2_scale = nn.Parameter(torch.tensor([scale]).log2())
+        self.register_buffer("zero_point", torch.tensor([float(zero_point)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = (x.numel() * self.quant_max) ** -0.5
+        return torch._fake_quantize_learnable_per_tensor_affine(
+            x, self.log2_scale.exp2(), self.zero_point, self.quant_min, self.quant_max, factor
+        )
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        return self.log2_scale.detach().exp2(), self.zero_point.long()
+
+    @property
+    def range(self) -> Range:
+        """The smallest and the largest value on the grid."""
+        scale, zero_point = float(self.log2_scale.detach().exp2()), float(self.zero_point)
+        return (self.quant_min - zero_point) * scale, (self.quant_max - zero_point) * scale
+
+
+class RoundedPerChannelWeight(FakeQuantizeBase):  # type: ignore[misc]
+    """Rounds weights to int8 per output channel, on the grid that their present values span."""
+
+    def __init__(self, ch_axis: int, dtype: torch.dtype, quant_min: int, quant_max: int, **_: Any) -> None:
+        super().__init__()
+        self.dtype, self.qscheme, self.is_dynamic = dtype, torch.per_channel_symmetric, False
+        self.ch_axis, self.quant_min, self.quant_max = ch_axis, quant_min, quant_max
+
+    def forward(self, weight: Tensor) -> Tensor:
+        axes = [axis for axis in range(weight.ndim) if axis != self.ch_axis]
+        scale = (weight.detach().abs().amax(axes) / self.quant_max).clamp_min(SMALLEST_WEIGHT_SCALE)
+        zeros = torch.zeros_like(scale, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(
+            weight, scale, zeros, self.ch_axis, self.quant_min, self.quant_max
+        )
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError("a graph in training is not converted; its weights and ranges are taken out of it")
+
+
+def known_spec(limits: Range, *, unsigned: bool) -> QuantizationSpec:
+    """An activation whose range is known: 8 bits, affine."""
+    return _activation(KnownRange.with_args(low=limits[0], high=limits[1]), unsigned)
+
+
+def learned_spec(limits: Range) -> QuantizationSpec:
+    """An activation whose range starts as given and is learned."""
+    return _activation(LearnedRange.with_args(low=limits[0], high=limits[1]), unsigned=False)
+
+
+def trained_weight_spec(channel_axis: int) -> QuantizationSpec:
+    """A weight in training; the grid is that of `probpose_quant.observers.weight_spec`."""
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=channel_axis,
+        observer_or_fake_quant_ctr=RoundedPerChannelWeight,
+    )
+
+
+def _activation(constructor: Any, unsigned: bool) -> QuantizationSpec:
+    low, high = (0, 255) if unsigned else (-128, 127)
+    return QuantizationSpec(
+        dtype=torch.uint8 if unsigned else torch.int8,
+        quant_min=low,
+        quant_max=high,
+        qscheme=torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=constructor,
+    )
