@@ -23,6 +23,7 @@ from probpose_edge.exceptions import (
 )
 from probpose_edge.frames import Frame, FrameSource
 from probpose_edge.images import read_image, to_bgr
+from probpose_edge.live import LiveResult, LiveStream
 from probpose_edge.map_covariance import map_covariances
 from probpose_edge.metadata import ModelContract
 from probpose_edge.open_source import open_source
@@ -65,6 +66,8 @@ __all__ = [
     "ImageReadError",
     "InputError",
     "JsonLines",
+    "LiveResult",
+    "LiveStream",
     "LiveWindow",
     "MetadataError",
     "MissingExtraError",

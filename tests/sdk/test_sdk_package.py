@@ -26,6 +26,8 @@ PUBLIC = {
     "ImageReadError",
     "InputError",
     "JsonLines",
+    "LiveResult",
+    "LiveStream",
     "LiveWindow",
     "MetadataError",
     "MissingExtraError",
