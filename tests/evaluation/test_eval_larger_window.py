@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from probpose_cli.evaluate import figures
+from probpose_cli.evaluate import _rule, figures
 from probpose_edge import PoseEstimator, RawOutputs, cells_to_image
 from probpose_eval import ReportConfig, ReportEntry, build_report, load_evaluation_set, read_annotations
 from probpose_eval.evaluate import evaluate, mean_oks
@@ -96,7 +96,7 @@ def test_ex_oks_and_presence_are_about_the_larger_window(
 
     # The package exports a function of the same name as the module.
     monkeypatch.setattr(sys.modules["probpose_eval.evaluate"], "evaluate", noted)
-    scores = figures(annotations, results, double, "paper")
+    scores = figures(annotations, results, _rule("paper", None, None, double.contract))
     assert windows == [1.5625, 1.5625]
     (presence,) = presence_accuracy(annotations, results, padding=1.5625)
     assert (presence.present, presence.absent) == (17, 0)
@@ -119,4 +119,5 @@ def test_reports_say_which_window(photographed_once: tuple[Path, Path], double: 
     assert report.plain.domain_shares["D"] == report.plain.domain_shares["E"] == 0
     scores = report.files[0].plain
     assert scores is not None
-    assert (scores.presence.present, scores.presence.absent) == (17, 0)
+    presence = scores.scores.whole.presence
+    assert (presence.positives, presence.negatives) == (17, 0)
