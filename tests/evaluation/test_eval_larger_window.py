@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import probpose_eval
 from probpose_cli.evaluate import _rule, figures
 from probpose_edge import PoseEstimator, RawOutputs, cells_to_image
 from probpose_eval import ReportConfig, ReportEntry, build_report, load_evaluation_set, read_annotations
@@ -94,8 +94,7 @@ def test_ex_oks_and_presence_are_about_the_larger_window(
         windows.append(settings["padding"])
         return evaluate(*arguments, **settings)
 
-    # The package exports a function of the same name as the module.
-    monkeypatch.setattr(sys.modules["probpose_eval.evaluate"], "evaluate", noted)
+    monkeypatch.setattr(probpose_eval, "evaluate", noted)
     scores = figures(annotations, results, _rule("paper", None, None, double.contract))
     assert windows == [1.5625, 1.5625]
     (presence,) = presence_accuracy(annotations, results, padding=1.5625)
