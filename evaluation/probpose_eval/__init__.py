@@ -20,11 +20,13 @@ from probpose_eval.coco import (
 )
 from probpose_eval.crop_set import CropRecipe, CropSet, crop_annotations, domain_shares, write_crop_set
 from probpose_eval.detections import Detections, read_detections
+from probpose_eval.draw_drift import draw_drift
+from probpose_eval.drift import Drift, measure_drift
 from probpose_eval.evaluate import InstanceOks, evaluate, mean_oks
 from probpose_eval.evaluation_set import EvaluationSet, load_evaluation_set
 from probpose_eval.latency import Latency, Machine, describe_machine, measure_latency
 from probpose_eval.model_scores import ModelScores
-from probpose_eval.observe import Observations, observe_set
+from probpose_eval.observe import MapDrift, Observations, observe_set, results_of
 from probpose_eval.observed_results import results_at
 from probpose_eval.oks import OksRule, oks
 from probpose_eval.pictures import read_picture
@@ -36,6 +38,7 @@ from probpose_eval.report_markdown import report_to_markdown
 from probpose_eval.resample_observations import resample_observations
 from probpose_eval.results import read_results
 from probpose_eval.score_observations import score_observations
+from probpose_eval.shared_pictures import count_shared_pictures
 from probpose_eval.write_report import write_report
 
 __all__ = [
@@ -44,12 +47,14 @@ __all__ = [
     "CropRecipe",
     "CropSet",
     "Detections",
+    "Drift",
     "EvaluationSet",
     "ImageEntry",
     "InstanceOks",
     "Interval",
     "Latency",
     "Machine",
+    "MapDrift",
     "ModelScores",
     "Observations",
     "OksRule",
@@ -63,15 +68,18 @@ __all__ = [
     "bootstrap",
     "bootstrap_difference",
     "build_report",
+    "count_shared_pictures",
     "crop_annotations",
     "describe_machine",
     "domain_shares",
+    "draw_drift",
     "evaluate",
     "image_path",
     "iterate_crops",
     "labelled_persons",
     "load_evaluation_set",
     "mean_oks",
+    "measure_drift",
     "measure_latency",
     "observe_set",
     "oks",
@@ -89,6 +97,7 @@ __all__ = [
     "resample_observations",
     "results_at",
     "results_from_crops",
+    "results_of",
     "score_observations",
     "skeleton_of",
     "with_skeleton",
