@@ -29,6 +29,7 @@ from probpose_eval.crop_set import CropRecipe, write_crop_set
 from probpose_eval.data_source import split_source
 from probpose_eval.draw_calibration import draw_calibration
 from probpose_eval.fit_coverage import sparsemax_standing
+from probpose_eval.model_scores import ConfidenceScores
 from probpose_eval.presence_reliability import PresenceQuality
 
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -68,6 +69,7 @@ def main() -> None:
             introduction(args.model, contract),
             coverage_table(fitted, judged, untouched),
             presence_table(fitted, judged, untouched),
+            quality_table(fitted, judged, untouched),
             temperature_table(estimator, samples, fit_set),
             threshold_table(estimator, fitted, judge_set),
             f"Fitted on {fit_set.described}.\n\nJudged on {judge_set.described}.",
@@ -150,6 +152,30 @@ def presence_table(fitted: Calibration, judged: Calibration, untouched: Calibrat
                 for name, q in rows
             ],
         )
+    )
+
+
+def quality_table(fitted: Calibration, judged: Calibration, untouched: Calibration) -> str:
+    """Quality before and after on both sets."""
+    rows: list[tuple[str, ConfidenceScores]] = [
+        ("fitted set, before", fitted.quality_before),
+        ("fitted set, held out", fitted.quality_held_out),
+        ("judged set, before", untouched.quality_before),
+        ("judged set", judged.quality_before),
+        ("judged set, held out", untouched.quality_held_out),
+    ]
+
+    def points(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.1f}"
+
+    return (
+        "## Quality\nThe OKS that the network expects of present keypoints, against the true one, percent. Fitted on "
+        "pictures that the network was trained on, the numbers are of no use elsewhere; fitted on others, they are.\n\n"
+        + table(
+            ["", "ECE", "mean quality", "mean true OKS", "correlation", "AUSE"],
+            [[name, *map(points, (q.ece, q.mean_said, q.mean_true, q.pearson, q.ause))] for name, q in rows],
+        )
+        + "\n\n![Quality](../images/calibration-quality.png)"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from probpose_eval.coco import read_annotations
 from probpose_eval.synth_set import write_synth_set
 
 
-@pytest.fixture(scope="module")
-def page() -> Any:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
     import recalibration_page
 
     return recalibration_page
