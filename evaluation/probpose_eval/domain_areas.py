@@ -48,6 +48,8 @@ def areas_of_keypoints(
 
 def inside_pictures(annotations: AnnotationSet, persons: Sequence[Person]) -> NDArray[np.bool_]:
     """(P, K) bool: which keypoints have a place in their picture, its border included."""
+    if not persons:
+        return np.zeros((0, len(annotations.keypoint_names)), dtype=np.bool_)
     keypoints = np.stack([p.keypoints for p in persons])
     sizes = np.array([(annotations.images[p.image_id].width, annotations.images[p.image_id].height) for p in persons])
     return points_between(keypoints[..., :2], np.zeros(2), sizes[:, None])

@@ -16,6 +16,7 @@ from probpose_eval.coverage import LEVELS
 from probpose_eval.model_scores import ModelScores, SubsetScores
 from probpose_eval.observe import Observations, results_of
 from probpose_eval.observed_results import results_at, scores_at
+from probpose_eval.resample_observations import resample_observations
 from probpose_eval.score_observations import score_observations
 
 RandomSet = Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]
@@ -151,6 +152,27 @@ def _leaves(scores: SubsetScores) -> list[Any]:
         return [leaf for item in value for leaf in walk(item)] if isinstance(value, (list, tuple)) else [value]
 
     return walk(dataclasses.asdict(scores))
+
+
+def test_a_set_with_nobody_labelled_has_no_numbers(random_set: RandomSet, random_observations: Observe) -> None:
+    document = random_set(52)[0]
+    someone = random_observations(parse_annotations(document))
+    for annotation in document["annotations"]:
+        annotation["iscrowd"] = 1
+    nobody = dataclasses.replace(
+        someone,
+        **{
+            field.name: getattr(someone, field.name)[:0]
+            for field in dataclasses.fields(someone)
+            if isinstance(getattr(someone, field.name), np.ndarray)
+        },
+    )
+    annotations = parse_annotations(document)
+    scores = score_observations(annotations, nobody)
+    assert (scores.persons, scores.images, scores.mean_oks, scores.instances.count) == (0, 0, None, 0)
+    assert set(scores.metrics.values()) == {None}
+    assert set(_leaves(scores.whole)) <= {0, None, 0.5}
+    assert all(np.isnan(each.value) for each in resample_observations(annotations, nobody, samples=3).values())
 
 
 def test_a_border_that_cuts_a_keypoint_off_hides_it(document: dict[str, Any], random_observations: Observe) -> None:
