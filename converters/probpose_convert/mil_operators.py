@@ -18,6 +18,10 @@ from torch.nn import functional as F
 from probpose_convert.mil_quantized import constexpr_affine_dequantize, dequantize, quantize
 
 
+def abs(*, x: Tensor) -> Tensor:
+    return x.abs()
+
+
 def add(*, x: Tensor | float, y: Tensor | float) -> Tensor:
     return torch.as_tensor(x + y)
 
@@ -84,6 +88,18 @@ def conv_transpose(
     return result
 
 
+def exp(*, x: Tensor) -> Tensor:
+    return x.exp()
+
+
+def expand_dims(*, x: Tensor, axes: Sequence[int]) -> Tensor:
+    """axes: where the new axes are in the result."""
+    rank = x.ndim + len(axes)
+    for axis in sorted(axis % rank for axis in axes):
+        x = x.unsqueeze(axis)
+    return x
+
+
 def gelu(*, x: Tensor, mode: str = "EXACT") -> Tensor:
     if mode != "EXACT":
         raise ValueError(f"gelu mode {mode}")
@@ -105,6 +121,10 @@ def layer_norm(
 
 def linear(*, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
+
+
+def log(*, x: Tensor, epsilon: float = 1e-45) -> Tensor:
+    return (x + epsilon).log()
 
 
 def matmul(*, x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
@@ -138,6 +158,18 @@ def pad(*, x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: 
     return F.pad(x, [size for pair in reversed(pairs) for size in pair], value=constant_val)
 
 
+def real_div(*, x: Tensor | float, y: Tensor | float) -> Tensor:
+    return torch.as_tensor(x / y)
+
+
+def reduce_max(*, x: Tensor, axes: Sequence[int], keep_dims: bool = False) -> Tensor:
+    return x.amax(tuple(axes), keepdim=keep_dims)
+
+
+def reduce_sum(*, x: Tensor, axes: Sequence[int], keep_dims: bool = False) -> Tensor:
+    return x.sum(tuple(axes), keepdim=keep_dims)
+
+
 def relu(*, x: Tensor) -> Tensor:
     return x.relu()
 
@@ -168,6 +200,10 @@ def squeeze(*, x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     return x.squeeze() if axes is None else x.squeeze(tuple(axes))
 
 
+def sub(*, x: Tensor | float, y: Tensor | float) -> Tensor:
+    return torch.as_tensor(x - y)
+
+
 def transpose(*, x: Tensor, perm: Sequence[int]) -> Tensor:
     return x.permute(tuple(perm))
 
@@ -193,6 +229,7 @@ def _padding(pad_type: str, pad: Sequence[int]) -> tuple[int, int, int, int]:
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
+    "abs": abs,
     "add": add,
     "batch_norm": batch_norm,
     "cast": cast,
@@ -201,24 +238,33 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "conv": conv,
     "conv_transpose": conv_transpose,
     "dequantize": dequantize,
+    "exp": exp,
+    "expand_dims": expand_dims,
     "gelu": gelu,
     "layer_norm": layer_norm,
     "linear": linear,
+    "log": log,
     "matmul": matmul,
     "max_pool": max_pool,
     "mul": mul,
     "pad": pad,
     "quantize": quantize,
+    "real_div": real_div,
+    "reduce_max": reduce_max,
+    "reduce_sum": reduce_sum,
     "relu": relu,
     "reshape": reshape,
     "sigmoid": sigmoid,
     "softmax": softmax,
     "split": split,
     "squeeze": squeeze,
+    "sub": sub,
     "transpose": transpose,
     "upsample_bilinear": upsample_bilinear,
 }
 """Every operator that the converted networks of this project consist of."""
 
-SELECTING = frozenset({"clip", "max_pool", "pad", "relu", "reshape", "split", "squeeze", "transpose"})
+SELECTING = frozenset(
+    {"clip", "expand_dims", "max_pool", "pad", "reduce_max", "relu", "reshape", "split", "squeeze", "transpose"}
+)
 """Operators whose results are values of their arguments: rounding these again would change nothing."""

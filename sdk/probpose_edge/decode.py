@@ -102,6 +102,23 @@ def expected_oks_maps(
     return maps.copy() if smoothing is None else np.asarray(np.matmul(smoothing[0], np.matmul(maps, smoothing[1])))
 
 
+def kernel_variances(
+    kernel: str, sigmas: Sequence[float], heatmap_wh: tuple[int, int], padding: float = _PADDING
+) -> tuple[float, ...]:
+    """K variances, in squared cells, of the OKS that a kernel means: `published_spread`, or else `oks_variance`."""
+    variance = published_spread if kernel == "published" else oks_variance
+    return tuple(variance(sigma, heatmap_wh, padding) for sigma in sigmas)
+
+
+def smoothing_matrices(
+    kernel: str, variances: tuple[float, ...], heatmap_wh: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """``Ky`` (K, H, H) and ``Kx.T`` (K, W, W), float32: a map smoothed by the kernel is ``Ky @ P @ Kx.T``; None for
+    ``"argmax"``, which smooths nothing. The arrays are shared and must not be changed.
+    """
+    return _smoothing(kernel, variances, heatmap_wh[1], heatmap_wh[0])
+
+
 def published_spread(sigma: float, heatmap_wh: tuple[int, int], padding: float = _PADDING) -> float:
     """Variance ``s``, in squared cells, of the published kernel ``exp(-d^2 / (2 s))``.
 
@@ -174,8 +191,7 @@ def _check(
             f"Maps must have shape (N, K, H, W) with K = {len(sigmas)} sigmas and at least 2 x 2 cells, got "
             f"{maps.shape}. Pass maps and sigmas of the same model."
         )
-    variance = published_spread if kernel == "published" else oks_variance
-    variances = tuple(variance(sigma, (maps.shape[3], maps.shape[2]), padding) for sigma in sigmas)
+    variances = kernel_variances(kernel, sigmas, (maps.shape[3], maps.shape[2]), padding)
     return np.ascontiguousarray(maps, dtype=np.float32), variances
 
 
