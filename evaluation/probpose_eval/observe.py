@@ -118,16 +118,16 @@ def observe_set(
             for index in alike:
                 estimator = estimators[index]
                 raw = estimator.runtime.run(crops.crops)
+                poses = estimator.decode_outputs(raw, crops.windows, boxes_xyxy=crops.boxes_xyxy)
+                drift = None
                 if index == reference:
                     raw_of_base = _copy(raw)
-                    parts[index].append(_part(estimator, raw_of_base, crops, None))
-                else:
-                    drift = (
-                        None
-                        if raw_of_base is None or base is None or not _comparable(base.contract, estimator.contract)
-                        else _drift(raw_of_base, base.contract, raw, estimator.contract)
-                    )
-                    parts[index].append(_part(estimator, raw, crops, drift))
+                elif raw_of_base is not None and base is not None and _comparable(base.contract, estimator.contract):
+                    drift = _drift(raw_of_base, base.contract, raw, estimator.contract)
+                reached, own = _standing(raw, crops, estimator.contract)
+                parts[index].append(
+                    _Part(persons=crops.persons, poses=poses, standing=reached, standing_own=own, drift=drift)
+                )
             done += len(crops.persons)
             if progress is not None:
                 progress(done, total)
@@ -177,12 +177,6 @@ class _Part:
     standing: NDArray[np.float64]
     standing_own: NDArray[np.float64]
     drift: MapDrift | None
-
-
-def _part(estimator: PoseEstimator, raw: RawOutputs, crops: CropBatch, drift: MapDrift | None) -> _Part:
-    reached, own = _standing(raw, crops, estimator.contract)
-    poses = estimator.decode_outputs(raw, crops.windows, boxes_xyxy=crops.boxes_xyxy)
-    return _Part(persons=crops.persons, poses=poses, standing=reached, standing_own=own, drift=drift)
 
 
 def _standing(

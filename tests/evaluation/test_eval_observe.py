@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from probpose_edge import PoseEstimator, RawOutputs, calibrated_maps, image_to_cells
-from probpose_edge.exceptions import AnnotationError, InputError
+from probpose_edge.exceptions import AnnotationError, InputError, ModelFileError
 from probpose_eval import labelled_persons, predict_set, read_annotations
 from probpose_eval.coverage import coverage
 from probpose_eval.observe import compare_maps, map_standing, observe_set, results_of
@@ -157,6 +157,13 @@ def test_bad_requests_are_named(photographed: tuple[Path, Path], template_estima
     other = template_estimator(keypoint_names=tuple(f"point{k}" for k in range(17)))
     with pytest.raises(AnnotationError, match=r"must have the keypoints of the set .* but template has point0"):
         observe_set([template_estimator(), other], annotations, photographed[1])
+
+
+def test_outputs_unlike_the_metadata_are_named(photographed: tuple[Path, Path], template_estimator: Make) -> None:
+    annotations = read_annotations(photographed[0])
+    wrong = template_estimator(heatmap_wh=(24, 32), **CALIBRATED)
+    with pytest.raises(ModelFileError, match=r"output 'logits' must have shape \(10, 17, 32, 24\) by its metadata"):
+        observe_set([template_estimator(**CALIBRATED), wrong], annotations, photographed[1], reference=0)
 
 
 def test_a_set_without_labelled_persons_is_empty(photographed: tuple[Path, Path], template_estimator: Make) -> None:
