@@ -31,7 +31,8 @@ from probpose_edge.runtimes.base import (
 class MilRuntime:
     """A `probpose_edge.runtimes.base.Runtime` over an .mlpackage, on any system. Crops run one by one.
 
-    fp16_rounding: as in `MilInterpreter`; a device rounds.
+    fp16_rounding: as in `MilInterpreter`; a device rounds. The attribute of that name, and the runtime's name, say
+        whether anything is rounded: nothing is in a package of float32 values.
 
     Raises `MissingExtraError` without coremltools, `ModelFileError` for a package that is not complete, holds unknown
     operators, or has other inputs or outputs than a probpose-edge package.
@@ -42,8 +43,10 @@ class MilRuntime:
     def __init__(self, path: str | os.PathLike[str], *, fp16_rounding: bool = True) -> None:
         program = read_program(path)
         self._input_wh, self._outputs = _check_interface(path, program)
-        self._interpreter: MilInterpreter | None = MilInterpreter(program, fp16_rounding=fp16_rounding)
-        rounding = "yes" if fp16_rounding else "no"
+        interpreter = MilInterpreter(program, fp16_rounding=fp16_rounding)
+        self._interpreter: MilInterpreter | None = interpreter
+        self.fp16_rounding = interpreter.rounds
+        rounding = "yes" if self.fp16_rounding else "no"
         self.name = f"MIL executor (torch {torch.__version__}, simulated, fp16 rounding: {rounding})"
 
     def run(self, crops: NDArray[np.uint8]) -> RawOutputs:

@@ -57,6 +57,11 @@ class MilInterpreter:
                 # Dequantizing stored weights, once: the device does the same when it loads the model.
                 self._run_step(step, self._constants)
 
+    @property
+    def rounds(self) -> bool:
+        """Whether any value is rounded to float16: none is in a program that declares none."""
+        return any(any(step.rounds) for step in self._steps)
+
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One float32 tensor per input, by name, to one tensor per output, by name."""

@@ -73,6 +73,8 @@ class FileReport:
     sha256: of the file, or of the names and contents of a package; None without a file.
     model, format, precision, recipe, presence_threshold: as its metadata says.
     provenance: ``"measured"`` on the runtime the file is made for, or ``"simulated"``; runtime says on what.
+    fp16_rounding: of a simulated row, whether values were rounded to float16 between operations, as a device does; None
+        for a measured one.
     machine: another machine that measured this row; None for the machine of the report.
     size_bytes, size_ratio: the ratio is to the fp32 file of the same format; if there is none, to that of the
         reference, or to another fp32 file.
@@ -110,6 +112,7 @@ class FileReport:
     limits: tuple[LimitResult, ...]
     within_limits: bool | None
     verdict: str
+    fp16_rounding: bool | None = None
 
     def sets(self) -> dict[str, SetScores]:
         """The sets there are, by name."""

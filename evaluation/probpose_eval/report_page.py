@@ -25,6 +25,7 @@ from probpose_eval.report_text import (
     change,
     difference,
     headline,
+    how_run,
     megabytes,
     milliseconds,
     number,
@@ -122,7 +123,7 @@ def _files(report: Report, focus: str | None) -> Texts:
             {
                 "label": file.label,
                 "kind": f"{file.format} · {file.recipe}",
-                "run": file.provenance,
+                "run": how_run(file),
                 "notes": _layers(file),
                 "reference": _is_reference(report, file),
                 "cells": cells,
@@ -485,5 +486,5 @@ def _protocol(report: Report) -> list[Texts]:
         )
     for file in report.files:
         hash_ = "" if file.sha256 is None else f"; sha256 {file.sha256[:16]}"
-        entries[file.label] = f"{file.runtime}, {file.provenance}; its own threshold {file.presence_threshold:g}{hash_}"
+        entries[file.label] = f"{file.runtime}, {how_run(file)}; its own threshold {file.presence_threshold:g}{hash_}"
     return [{"what": what, "how": how} for what, how in entries.items()]

@@ -27,7 +27,11 @@ def headline(report: Report) -> tuple[str, str]:
 
 def remarks(report: Report) -> list[str]:
     """What to know beside the headline: what broke, the best choice, what is open, what is not measured."""
-    lines = [f"{file.label}: {file.verdict}." for file in report.files if file.within_limits is False]
+    lines = [
+        f"{file.label}: {'; '.join(str(result) for result in file.limits if result.kept is False)}."
+        for file in report.files
+        if file.within_limits is False
+    ]
     kept = [file for file in report.files if file.within_limits is not False]
     timed = [file for file in kept if file.latency is not None and file.machine is None]
     if len(timed) > 1:
@@ -113,7 +117,9 @@ def speed(file: FileReport) -> str:
 
 
 def how_run(file: FileReport) -> str:
-    """Measured or simulated, and where."""
+    """Measured or simulated, with what honesty, and where."""
+    if file.fp16_rounding is not None:
+        return f"{file.provenance} (fp16 rounding: {'yes' if file.fp16_rounding else 'no'})"
     where = f", {file.machine.processor}" if file.machine is not None else ""
     return f"{file.provenance}{where}"
 

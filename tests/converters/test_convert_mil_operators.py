@@ -269,6 +269,13 @@ def test_values_declared_float16_are_rounded_unless_switched_off(tmp_path: Path)
     # 1 + 2^-11 is half-way between two float16 numbers and goes to the even one, 1; the other to 1 + 2^-9.
     assert run(package, x)[0].tolist() == [[3.0, float(np.float16(3 * (1 + 2.0**-9)))]]
     assert run(package, x, fp16_rounding=False)[0].tolist() == [[3 * (1 + 2.0**-11), 3 * (1 + 3 * 2.0**-11)]]
+    assert MilInterpreter(read_program(package)).rounds
+    assert not MilInterpreter(read_program(package), fp16_rounding=False).rounds
+
+
+def test_a_program_of_float32_values_says_that_nothing_is_rounded(tmp_path: Path) -> None:
+    package = save(tmp_path, lambda x: mb.mul(x=x, y=np.float32(3.0)), (1, 2))
+    assert not MilInterpreter(read_program(package)).rounds
 
 
 def test_inputs_are_not_changed(tmp_path: Path) -> None:
