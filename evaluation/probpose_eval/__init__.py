@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probpose_eval.best_threshold import best_threshold
 from probpose_eval.bootstrap import Interval, bootstrap, bootstrap_difference
-from probpose_eval.build_report import ReportConfig, ReportEntry, build_report
+from probpose_eval.build_report import ReportConfig, ReportEntry, build_report, build_report_and_pictures
 from probpose_eval.coco import (
     AnnotationSet,
     ImageEntry,
@@ -25,6 +25,7 @@ from probpose_eval.drift import Drift, measure_drift
 from probpose_eval.evaluate import InstanceOks, evaluate, mean_oks
 from probpose_eval.evaluation_set import EvaluationSet, load_evaluation_set
 from probpose_eval.latency import Latency, Machine, describe_machine, measure_latency
+from probpose_eval.limits import Limit, parse_limits
 from probpose_eval.model_scores import ModelScores
 from probpose_eval.observe import MapDrift, Observations, observe_set, results_of
 from probpose_eval.observed_results import results_at
@@ -34,6 +35,7 @@ from probpose_eval.predict import CropBatch, iterate_crops, predict_set, predict
 from probpose_eval.predict_detections import predict_detections
 from probpose_eval.presence import PresenceAccuracy, presence_accuracy
 from probpose_eval.report import Report, read_report
+from probpose_eval.report_html import report_to_html
 from probpose_eval.report_markdown import report_to_markdown
 from probpose_eval.resample_observations import resample_observations
 from probpose_eval.results import read_results
@@ -53,6 +55,7 @@ __all__ = [
     "InstanceOks",
     "Interval",
     "Latency",
+    "Limit",
     "Machine",
     "MapDrift",
     "ModelScores",
@@ -68,6 +71,7 @@ __all__ = [
     "bootstrap",
     "bootstrap_difference",
     "build_report",
+    "build_report_and_pictures",
     "count_shared_pictures",
     "crop_annotations",
     "describe_machine",
@@ -84,6 +88,7 @@ __all__ = [
     "observe_set",
     "oks",
     "parse_annotations",
+    "parse_limits",
     "predict_detections",
     "predict_set",
     "predict_set_with_all",
@@ -93,6 +98,7 @@ __all__ = [
     "read_picture",
     "read_report",
     "read_results",
+    "report_to_html",
     "report_to_markdown",
     "resample_observations",
     "results_at",

@@ -19,6 +19,7 @@ from probpose_eval.crop_set import domain_shares
 from probpose_eval.evaluation_set import EvaluationSet
 from probpose_eval.latency import Latency, describe_machine, measure_latency
 from probpose_eval.limits import MAX_DROP, Limit, judge_limits
+from probpose_eval.measured_files import MeasuredFile
 from probpose_eval.model_file import sha256_of, size_of
 from probpose_eval.oks import OksRule
 from probpose_eval.placement import place_layers
@@ -37,7 +38,8 @@ _LATENCY_CROPS = 16
 class ReportEntry:
     """One model to report on: its name, the estimator that runs it, its file if it has one, and its threads.
 
-    shared_calibration_pictures: see `FileReport`.
+    shared_calibration_pictures: see `FileReport`. measured: what another machine measured of this file, in place of
+    running it here; only the contract of the estimator is used then.
     """
 
     label: str
@@ -45,6 +47,12 @@ class ReportEntry:
     path: Path | None = None
     threads: int | None = None
     shared_calibration_pictures: int = 0
+    measured: MeasuredFile | None = None
+
+    @property
+    def timed_here(self) -> bool:
+        """Whether its latency can be measured on this machine."""
+        return self.measured is None and self.estimator.runtime.provenance == "measured"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +132,11 @@ def build_report_and_pictures(
             f"{', '.join(labels) or 'none'}. Name the reference among the entries."
         )
     base = labels.index(reference)
+    if entries[base].measured is not None:
+        raise InputError(
+            f"The reference of a report must run here, but {reference} was measured on another machine. Choose another "
+            "reference, or leave its measurements out."
+        )
     contract = entries[base].estimator.contract
     skeleton = Skeleton.of(contract)
     given = {"plain": plain, "cropped": cropped}
@@ -147,6 +160,7 @@ def build_report_and_pictures(
             [entry.estimator for entry in entries],
             data,
             reference=base,
+            elsewhere={i: entry.measured.observed[name] for i, entry in enumerate(entries) if entry.measured},
             rule=rule,
             samples=config.bootstrap_samples,
             seed=config.seed,
@@ -195,7 +209,7 @@ def _timing_crops(
     entries: Sequence[ReportEntry], data: EvaluationSet | None, config: ReportConfig
 ) -> NDArray[np.uint8] | None:
     """Crops of the measured entries' input size; None where nothing is to be timed."""
-    measured = [e for e in entries if e.estimator.runtime.provenance == "measured"]
+    measured = [entry for entry in entries if entry.timed_here]
     if data is None or config.latency_rounds == 0 or not measured or not labelled_persons(data.annotations):
         return None
     sizes = {e.estimator.contract.input_wh for e in measured}
@@ -220,7 +234,7 @@ def _latencies(
     if crops is None:
         return {}
     return measure_latency(
-        {e.label: e.estimator.runtime for e in entries if e.estimator.runtime.provenance == "measured"},
+        {e.label: e.estimator.runtime for e in entries if e.timed_here},
         crops,
         rounds=config.latency_rounds,
         warmup=config.latency_warmup,
@@ -243,7 +257,7 @@ def _file_report(
     all_full = [e for e in entries if e.estimator.contract.precision == "fp32" and e.path is not None]
     twins = [e for e in all_full if e.estimator.contract.format == contract.format]
     full_size = next((size_of(e.path) for e in (*twins, entries[base], *all_full) if e.path is not None), None)
-    latency = latencies.get(entry.label)
+    latency = latencies.get(entry.label) if entry.measured is None else entry.measured.latency
     full_latency = latencies.get(twins[0].label) if twins else None
     own = {name: rows[index] for name, rows in scores.items()}
     report = FileReport(
@@ -255,18 +269,18 @@ def _file_report(
         precision=contract.precision,
         recipe=contract.recipe,
         presence_threshold=entry.estimator.presence_threshold,
-        provenance=runtime.provenance,
-        runtime=runtime.name,
-        machine=None,
+        provenance="measured" if entry.measured else runtime.provenance,
+        runtime=entry.measured.runtime if entry.measured else runtime.name,
+        machine=entry.measured.machine if entry.measured else None,
         size_bytes=size,
         size_ratio=None if size is None or not full_size else size / full_size,
         threads=entry.threads,
         latency=latency,
         speedup_over_fp32=None
-        if latency is None or full_latency is None
+        if latency is None or full_latency is None or entry.measured
         else full_latency.median_ms / latency.median_ms,
         placement=None
-        if entry.path is None or crops is None or latency is None
+        if entry.path is None or crops is None or not entry.timed_here
         else place_layers(entry.path, runtime, contract.precision, crops[:1], threads=entry.threads),
         shared_calibration_pictures=entry.shared_calibration_pictures,
         plain=own.get("plain"),
@@ -274,6 +288,7 @@ def _file_report(
         limits=(),
         within_limits=None,
         verdict="",
+        fp16_rounding=None if entry.measured else getattr(runtime, "fp16_rounding", None),
     )
     is_reference = index == base
     results = judge_limits(

@@ -28,7 +28,7 @@ _STYLE: Any = {
     "ytick.color": QUIET,
     "text.color": INK,
     "grid.color": GRID,
-    "path.simplify": True,
+    "axes.axisbelow": True,
 }
 
 

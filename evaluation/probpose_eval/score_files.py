@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from probpose_eval.coco import AnnotationSet
 from probpose_eval.drift import measure_drift
 from probpose_eval.evaluate import UNDEFINED, average_precision, match_set
 from probpose_eval.evaluation_set import EvaluationSet
-from probpose_eval.observe import Observations, observe_set
+from probpose_eval.observe import MapDrift, Observations, observe_set
 from probpose_eval.observed_results import results_at
 from probpose_eval.oks import OksRule
 from probpose_eval.report import INTERVALS, SetScores, ThresholdScore
@@ -38,21 +38,29 @@ def score_files(
     data: EvaluationSet,
     *,
     reference: int,
+    elsewhere: Mapping[int, tuple[Observations, MapDrift | None]],
     rule: OksRule,
     samples: int,
     seed: int,
     batch: int,
     tell: Stage,
 ) -> ScoredFiles:
-    """Scores of every estimator on a set; `rule` holds the frozen threshold, and `reference` is an index."""
-    observed = observe_set(
-        estimators,
+    """Scores of every estimator on a set.
+
+    reference: the index of the reference. elsewhere: index → what another machine observed; these are not run here.
+    rule: with the frozen threshold.
+    """
+    here = [index for index in range(len(estimators)) if index not in elsewhere]
+    observed_here = observe_set(
+        [estimators[index] for index in here],
         data.annotations,
         data.images_dir,
-        reference=reference,
+        reference=here.index(reference),
         batch=batch,
         progress=lambda done, total: tell("predicting", done, total),
     )
+    by_index = {**dict(zip(here, observed_here, strict=True)), **elsewhere}
+    observed = [by_index[index] for index in range(len(estimators))]
     base = observed[reference][0]
     scored: list[tuple[SetScores, dict[str, Resampled]]] = []
     for index, (observations, maps) in enumerate(observed):
