@@ -14,7 +14,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
 	touch $(INSTALLED)
 
-# Drawn people, the shipped weights in three INT8 formats, a report: demo/report.md
+# Drawn people, the shipped weights in three INT8 formats, a report: demo/report.html
 demo: setup
 	$(BIN)/probpose-edge demo --out demo
 

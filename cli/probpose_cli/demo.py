@@ -37,6 +37,7 @@ def command(
     import_extra("The demo's conversion", "torch", "convert")
     from probpose_convert.calibration_crops import read_calibration_crops
     from probpose_convert.convert_all import convert_all
+    from probpose_eval import ReportConfig
     from probpose_eval.crop_set import write_crop_set
     from probpose_eval.synth_set import write_synth_set
     from probpose_models.shipped import shipped_checkpoint
@@ -60,11 +61,7 @@ def command(
         annotations,
         out_dir / "drawn" / "images",
         out_dir,
-        crop_seed=0,
-        definition="paper",
-        threads=1,
-        latency_rounds=20,
-        typed="probpose-edge demo",
+        config=ReportConfig(latency_rounds=20, command="probpose-edge demo"),
     )
     write_crop_set(annotations, out_dir / "drawn" / "images", out_dir / "cropped", seed=0)
     with PoseEstimator.open(files[2]) as estimator:
@@ -72,7 +69,7 @@ def command(
     write_picture(out_dir / "poses.png", sheet)
     for file in report.files:
         out.print(f"{file.label}: {file.verdict}")
-    out.print(f"{out_dir / 'report.md'} and {out_dir / 'poses.png'}, made in {time.monotonic() - started:.0f} s")
+    out.print(f"{out_dir / 'report.html'} and {out_dir / 'poses.png'}, made in {time.monotonic() - started:.0f} s")
 
 
 def prepare_folder(out_dir: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,7 @@ from probpose_cli.models import open_for_evaluation
 from probpose_edge.exceptions import InputError
 
 if TYPE_CHECKING:
-    from probpose_eval import Report
-    from probpose_eval.limits import Limit
+    from probpose_eval import EvaluationSet, Report, ReportConfig, ReportEntry
 
 SHOWN_PICTURES = 8
 
@@ -50,8 +50,15 @@ def command(
     allow_calibration_pictures: bool = typer.Option(
         False, "--allow-calibration-pictures", help="Judge files on pictures they were calibrated on too; marks them."
     ),
+    mac_kit: Path | None = typer.Option(
+        None, "--mac-kit", help="Also write a zip that measures the .mlpackage files on a Mac, where CoreML runs them."
+    ),
+    measured: list[Path] = typer.Option(
+        [], "--measured", help="measured.json of such a kit: its rows replace what would be simulated here."
+    ),
 ) -> None:
     """Measure files on a set and on its cropped version, each against the reference, through the SDK."""
+    from probpose_eval.build_report import DEFAULT_LIMITS, ReportConfig
     from probpose_eval.limits import FAIL_UNDER, MAX_DROP, parse_limits
     from probpose_eval.report_text import headline
 
@@ -64,19 +71,24 @@ def command(
         annotations,
         images,
         out_dir,
-        limits=limits,
+        config=ReportConfig(
+            definition=definition,
+            limits=limits or DEFAULT_LIMITS,
+            enforced=bool(limits),
+            latency_rounds=latency_rounds,
+            command=shlex.join(["probpose-edge", *(relative(text) for text in sys.argv[1:])]),
+        ),
         crop_seed=crop_seed,
-        definition=definition,
         threads=threads,
-        latency_rounds=latency_rounds,
         pictures=pictures,
         allow_calibration_pictures=allow_calibration_pictures,
-        typed=shlex.join(["probpose-edge", *(relative(text) for text in sys.argv[1:])]),
+        mac_kit=mac_kit,
+        measured=measured,
     )
     for file in report.files:
         out.print(f"{file.label}: {file.verdict}")
     out.print(headline(report)[1])
-    out.print(f"report in {out_dir}")
+    out.print(f"report in {out_dir}{'' if mac_kit is None else f', kit for a Mac in {mac_kit}'}")
     if limits and not report.kept:
         raise typer.Exit(1)
 
@@ -87,41 +99,31 @@ def make_report(
     images: Path,
     out_dir: Path,
     *,
-    crop_seed: int,
-    definition: str,
-    threads: int,
-    latency_rounds: int,
-    typed: str,
-    limits: tuple[Limit, ...] = (),
+    config: ReportConfig,
+    crop_seed: int = 0,
+    threads: int = 1,
     pictures: bool = True,
     allow_calibration_pictures: bool = False,
+    mac_kit: Path | None = None,
+    measured: Sequence[Path] = (),
 ) -> Report:
-    """Measure files, the first of which is the reference, on a set and its cropped version; write the report.
-
-    Without limits, files are judged by those of `probpose_eval.build_report.DEFAULT_LIMITS`.
-    """
+    """Measure files, the first of which is the reference, on a set and its cropped version; write the report."""
     from probpose_eval import (
         CropRecipe,
-        ReportConfig,
         ReportEntry,
+        build_report_and_pictures,
         load_evaluation_set,
         write_crop_set,
         write_report,
     )
-    from probpose_eval.build_report import DEFAULT_LIMITS, build_report_and_pictures
+    from probpose_eval.mac_kit import write_mac_kit
+    from probpose_eval.model_file import sha256_of
     from probpose_eval.report_figures import require_figures
     from probpose_eval.shared_pictures import count_shared_pictures
 
     if len({path.name for path in paths}) < len(paths):
         raise InputError("A report needs files of different names, because its rows are named after them. Rename one.")
     require_figures()
-    config = ReportConfig(
-        definition=definition,
-        limits=limits or DEFAULT_LIMITS,
-        enforced=bool(limits),
-        latency_rounds=latency_rounds,
-        command=typed,
-    )
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         entries = []
@@ -144,6 +146,22 @@ def make_report(
             temporary / "set" / "images",
             name=f"{annotations.name}, cropped with seed {crop_seed}",
         )
+        reference_sha256 = sha256_of(paths[0])
+        if mac_kit is not None:
+            with progress_bar("packing") as update:
+                write_mac_kit(
+                    mac_kit,
+                    [path for path in paths if path.suffix == ".mlpackage"],
+                    reference=entries[0].estimator,
+                    reference_sha256=reference_sha256,
+                    sets={
+                        "plain": (annotations, images),
+                        "cropped": (temporary / "set" / "annotations.json", temporary / "set" / "images"),
+                    },
+                    progress=update,
+                )
+        for path in measured:
+            entries = with_measured(entries, path, {"plain": plain, "cropped": cropped}, reference_sha256)
         update_stage = stack.enter_context(progress_bar("measuring"))
         report, drawn = build_report_and_pictures(
             entries,
@@ -156,6 +174,28 @@ def make_report(
         )
         write_report(out_dir, report, drawn)
     return report
+
+
+def with_measured(
+    entries: Sequence[ReportEntry], path: Path, sets: dict[str, EvaluationSet], reference_sha256: str
+) -> list[ReportEntry]:
+    """The entries, those that `path` has measurements of with these, so that they are not run here."""
+    from probpose_edge.estimator import PoseEstimator
+    from probpose_eval.measured_files import RuntimeElsewhere, read_measured
+    from probpose_eval.model_file import sha256_of
+
+    hashes = {entry.label: sha256_of(entry.path) for entry in entries if entry.path is not None}
+    found = read_measured(path, files=hashes, sets=sets, reference_sha256=reference_sha256)
+    return [
+        dataclasses.replace(
+            entry,
+            estimator=PoseEstimator(RuntimeElsewhere(found[entry.label]), entry.estimator.contract),
+            measured=found[entry.label],
+        )
+        if entry.label in found
+        else entry
+        for entry in entries
+    ]
 
 
 def relative(text: str) -> str:

@@ -91,3 +91,55 @@ def test_bad_limits_stop_before_anything_runs(
     assert done.code == 2
     assert message in done.err
     assert not (tmp_path / "report").exists()
+
+
+def test_rows_of_another_machine_take_the_place_of_a_run_here(
+    cli: Cli, arguments: list[object], drawn_set: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from probpose_edge import PoseEstimator
+    from probpose_eval import load_evaluation_set, observe_set, write_crop_set
+    from probpose_eval.latency import Latency, Machine
+    from probpose_eval.measured_files import MeasuredFile, measured_to_json
+    from probpose_eval.model_file import sha256_of
+
+    reference, model = Path(shipped_model("onnx")), Path(shipped_model("tflite"))
+    write_crop_set(drawn_set / "annotations.json", drawn_set / "images", tmp_path / "cropped", seed=0)
+    sets = {
+        name: load_evaluation_set(folder / "annotations.json", folder / "images", name=name)
+        for name, folder in (("plain", drawn_set), ("cropped", tmp_path / "cropped"))
+    }
+    with PoseEstimator.open(reference, threads=1) as base, PoseEstimator.open(model, threads=1) as estimator:
+        observed = {
+            name: observe_set([base, estimator], data.annotations, data.images_dir, reference=0)[1]
+            for name, data in sets.items()
+        }
+    elsewhere = MeasuredFile(
+        file_name=model.name,
+        sha256=sha256_of(model),
+        runtime="LiteRT elsewhere",
+        machine=Machine(processor="Another Processor", logical_cores=4, system="Linux aarch64", python="3.12.0"),
+        latency=Latency(median_ms=1.5, lower_quartile_ms=1.0, upper_quartile_ms=2.0, rounds=9),
+        observed=observed,
+    )
+    document = measured_to_json([elsewhere], sets, reference_sha256=sha256_of(reference))
+    (tmp_path / "measured.json").write_text(document)
+    assert cli("report", model, *arguments, "--measured", tmp_path / "measured.json").code == 0
+    merged = json.loads((tmp_path / "report" / "report.json").read_text())["files"][1]
+    assert merged["machine"]["processor"] == "Another Processor"
+    assert (merged["latency"]["median_ms"], merged["speedup_over_fp32"]) == (1.5, None)
+    assert "Another Processor" in (tmp_path / "report" / "report.html").read_text()
+    assert cli("report", model, *arguments).code == 0
+    here = json.loads((tmp_path / "report" / "report.json").read_text())["files"][1]
+    assert here["plain"]["scores"]["metrics"] == pytest.approx(merged["plain"]["scores"]["metrics"])
+    # Of a file that is not in the report: refused.
+    refused = cli("report", reference, *arguments, "--measured", tmp_path / "measured.json")
+    assert refused.code == 2
+    assert "Measurements must be of files of the report" in refused.err
+
+
+def test_a_kit_for_a_mac_needs_packages(cli: Cli, arguments: list[object], tmp_path: Path) -> None:
+    done = cli("report", shipped_model("onnx"), *arguments, "--mac-kit", tmp_path / "kit.zip")
+    assert done.code == 2
+    assert "A Mac kit takes .mlpackage files to a Mac, but got none" in done.err
+    assert not (tmp_path / "kit.zip").exists()
