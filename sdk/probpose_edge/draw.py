@@ -31,8 +31,8 @@ _PLAIN_SIGMA = 0.08
 _SMALLEST_MARK = 0.18
 _SHIFT = 4
 """Fractional bits of OpenCV's drawing coordinates."""
-_SEEN_HEAT = 0.05
-"""Share of its maximum from which on a map is seen when it is drawn."""
+_SEEN_HEAT = 0.03
+"""Share of its maximum from which on a map is drawn: calibrated maps are nowhere zero."""
 _FARTHEST_EXPANSION = 1.0
 """How far `expand` may enlarge the canvas on each side, in lengths of the picture's longer side."""
 
@@ -133,7 +133,7 @@ def _reach(poses: Poses, heat: NDArray[np.float32] | None) -> tuple[NDArray[np.f
         room = float(np.max([_thickness(poses, person) for person in range(len(poses))])) * 5
         low, high = np.floor(points.min(axis=0) - room), np.ceil(points.max(axis=0) + room)
     for person_heat, window in zip(() if heat is None else heat, poses.windows, strict=False):
-        rows, columns = np.nonzero(person_heat > _SEEN_HEAT)
+        rows, columns = np.nonzero(person_heat)
         if len(rows):
             cells = np.array([[columns.min() - 1, rows.min() - 1], [columns.max() + 1, rows.max() + 1]])
             steps = window[2:] / (np.array(person_heat.shape[::-1]) - 1)
@@ -226,7 +226,7 @@ def _heat(poses: Poses, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
         maps = poses.maps[person][marks]
         if len(maps):
             heat[person] = (maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-9)).max(axis=0)
-    return heat
+    return np.asarray(np.maximum(heat - _SEEN_HEAT, 0) / (1 - _SEEN_HEAT), dtype=np.float32)
 
 
 def _overlay_maps(

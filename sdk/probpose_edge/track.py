@@ -130,10 +130,16 @@ class PoseTracker:
     estimator: a `PoseEstimator`, which stays open.
     detector: a `Detector`; None follows the one main person, found in two passes as by `PoseEstimator` without boxes.
     settings: see `TrackerSettings`.
+    keep_maps: keep the maps in the results, to draw them: the calibrated ones if the file was calibrated.
     """
 
     def __init__(
-        self, estimator: Estimates, detector: Detector | None = None, settings: TrackerSettings | None = None
+        self,
+        estimator: Estimates,
+        detector: Detector | None = None,
+        settings: TrackerSettings | None = None,
+        *,
+        keep_maps: bool = False,
     ) -> None:
         self.settings = TrackerSettings() if settings is None else settings
         self._estimator = estimator
@@ -141,6 +147,7 @@ class PoseTracker:
         self._most = 1 if detector is None else self.settings.most_persons
         self._sigmas = np.array(estimator.contract.sigmas)
         self._calibrated = {TEMPERATURE_KEY, LOST_SHARE_KEY} <= set(estimator.contract.calibration)
+        self._keep_maps = keep_maps
         self.reset()
 
     def reset(self) -> None:
@@ -168,8 +175,10 @@ class PoseTracker:
         now_s = self._advance(time_s, image_wh)
         found, looked = self._look(image, boxes_xyxy, now_s)
         boxes, from_detector = self._candidate_boxes(found.boxes, image_wh, now_s)
-        covariances_wanted = self._calibrated and settings.smoothing > 0
-        poses = self._estimator(image, boxes, return_maps="calibrated" if covariances_wanted else False)
+        maps: MapChoice = self._keep_maps
+        if self._calibrated and (self._keep_maps or settings.smoothing > 0):
+            maps = "calibrated"
+        poses = self._estimator(image, boxes, return_maps=maps)
         somebody = (poses.present.sum(axis=1) >= FEWEST_PRESENT) & (poses.scores >= settings.min_score)
         persons = self._assign(poses, somebody, from_detector, now_s)
         return self._report(poses, persons, now_s, looked, found)
@@ -307,7 +316,7 @@ class PoseTracker:
             if not person.seen:
                 person.glide()
         return TrackedPoses(
-            poses=dataclasses.replace(seen, keypoints=keypoints, maps=None),
+            poses=dataclasses.replace(seen, keypoints=keypoints, maps=seen.maps if self._keep_maps else None),
             identities=np.array([person.identity for _, person, _ in persons], dtype=np.int64),
             raw_keypoints=seen.keypoints,
             detected=looked,
@@ -320,7 +329,7 @@ class PoseTracker:
         sides = (poses.boxes[:, 2:] - poses.boxes[:, :2]).max(axis=1, initial=0)
         # A pixel of the network's input, about: no estimate repeats more exactly.
         least = np.square(0.004 * sides)[:, None, None, None] * np.eye(2)
-        if poses.maps is not None:
+        if self._calibrated and poses.maps is not None:
             return np.asarray(map_covariances(poses.maps, poses.windows) * self.settings.smoothing**2 + least)
         # A file without calibration: the annotators' spread (COCO: 2 sigma of the square root of the area).
         spread = np.square(2 * self._sigmas) * box_areas(poses.boxes)[:, None]

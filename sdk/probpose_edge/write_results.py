@@ -103,7 +103,8 @@ class CocoResults(_TextSink):
     ) -> None:
         super().__init__(target)
         self._image_id_of = image_id_of
-        self._frames = 0
+        self.frames = 0
+        """Number of frames so far."""
         self.count = 0
         """Number of results so far."""
 
@@ -112,8 +113,8 @@ class CocoResults(_TextSink):
 
     def write(self, frame: Frame, poses: Poses, identities: Identities = None) -> None:
         """Write the persons of one frame."""
-        image_id = self._frames if self._image_id_of is None else self._image_id_of(frame)
-        self._frames += 1
+        image_id = self.frames if self._image_id_of is None else self._image_id_of(frame)
+        self.frames += 1
         place: dict[str, Any] = {"file_name": frame.path.name if frame.path else frame.name}
         if frame.time_s or frame.index:
             place |= {"frame": frame.index, "time_s": round(frame.time_s, 6)}
