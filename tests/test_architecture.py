@@ -37,6 +37,7 @@ HEAVY = {
     "litert_torch",
     "ai_edge_litert",
     "matplotlib",
+    "jinja2",
     "jax",
 }
 
