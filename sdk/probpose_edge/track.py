@@ -303,8 +303,8 @@ class PoseTracker:
         for person in self._people:
             person.seen = False
         chosen = [candidate for candidate, _, _ in persons]
-        seen = poses.select(chosen)
-        noise = self._noise(seen)
+        noise = self._noise(poses)[chosen]
+        seen = (poses if self._keep_maps else dataclasses.replace(poses, maps=None)).select(chosen)
         keypoints = seen.keypoints.copy()
         for row, (_, person, followed) in enumerate(persons):
             smoothed = person.observe(
@@ -316,7 +316,7 @@ class PoseTracker:
             if not person.seen:
                 person.glide()
         return TrackedPoses(
-            poses=dataclasses.replace(seen, keypoints=keypoints, maps=seen.maps if self._keep_maps else None),
+            poses=dataclasses.replace(seen, keypoints=keypoints),
             identities=np.array([person.identity for _, person, _ in persons], dtype=np.int64),
             raw_keypoints=seen.keypoints,
             detected=looked,

@@ -106,7 +106,7 @@ def crop_windows(
     crops = np.empty((len(windows), input_wh[1], input_wh[0], 3), dtype=np.uint8)
     for crop, matrix in zip(crops, window_to_crop_matrix(windows, input_wh), strict=True):
         warped = cv2.warpAffine(image_bgr, matrix, input_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        crop[...] = warped[..., ::-1]
+        cv2.cvtColor(warped, cv2.COLOR_BGR2RGB, dst=crop)
     return crops
 
 
