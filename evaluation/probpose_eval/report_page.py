@@ -355,6 +355,8 @@ def _areas(report: Report, name: str) -> Texts:
     return {"header": ["File", *(f"{area} ({scores.labelled})" for area, scores in base.items())], "rows": rows}
 
 
+MOST_KEYPOINTS = 26
+"""Keypoints with a bar: those of a body, not those of every finger."""
 FEWEST_IN_BIN = 10
 """Bins with fewer keypoints are not drawn: their share of true ones is mostly chance."""
 
@@ -403,18 +405,21 @@ def _keypoints(report: Report, focus: str | None) -> Texts:
     if focus is None:
         return {"figures": []}
     base = report.reference.sets()[focus].scores.keypoints
-    names = [name.replace("_", " ") for name in base]
     changes = {
-        file.label: [
-            _points_between(scores.ex_oks, base[name].ex_oks)
+        file.label: {
+            name: _points_between(scores.ex_oks, base[name].ex_oks)
             for name, scores in file.sets()[focus].scores.keypoints.items()
-        ]
+        }
         for file in report.files
         if not _is_reference(report, file)
     }
-    largest = max((abs(value) for values in changes.values() for value in values if value is not None), default=0) or 1
+    sizes = {name: max((abs(each[name] or 0) for each in changes.values()), default=0) for name in base}
+    shown = set(sorted(base, key=lambda name: -sizes[name])[:MOST_KEYPOINTS])
+    largest = max(sizes.values(), default=0) or 1
     figures = []
-    for index, (label, values) in enumerate(changes.items()):
+    for index, (label, each) in enumerate(changes.items()):
+        names = [name.replace("_", " ") for name in base if name in shown]
+        values = [each[name] for name in base if name in shown]
         known = [(value, name) for name, value in zip(names, values, strict=True) if value is not None]
         worst, best = min(known, default=(0.0, NONE)), max(known, default=(0.0, NONE))
         svg = keypoint_figure(names, values, largest=largest, axis="Δ mean Ex-OKS × 100", name=f"keypoint{index}")
@@ -423,6 +428,7 @@ def _keypoints(report: Report, focus: str | None) -> Texts:
     note = (
         f"Change of the mean Ex-OKS of a keypoint to the reference, × 100, on the {focus} set: place and presence "
         "together. Red is worse."
+        + (f" The {MOST_KEYPOINTS} of {len(base)} keypoints that change most." if len(base) > MOST_KEYPOINTS else "")
     )
     return {"figures": figures, "note": note}
 

@@ -29,6 +29,7 @@ from probpose_eval import (
     predict_set,
     presence_accuracy,
     read_report,
+    report_to_html,
     report_to_markdown,
     write_crop_set,
     write_report,
@@ -222,6 +223,8 @@ def test_a_set_or_latency_may_be_missing(entries: list[ReportEntry], cropped: Ev
     bare = build_report(entries[:2], reference="onnx fp32")
     assert bare.files[1].within_limits is None
     assert "No file was judged" in report_to_markdown(bare)
+    assert "No file was judged" in report_to_html(bare)
+    assert "plain" not in report_to_html(only)[report_to_html(only).index("<body>") :]
     assert bare.files[1].verdict.startswith("accuracy not measured; 25 %")
     assert report_from_json(report_to_json(bare)) == bare
 

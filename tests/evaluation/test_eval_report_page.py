@@ -17,7 +17,9 @@ from probpose_eval.build_report import build_report_and_pictures
 from probpose_eval.latency import Latency
 from probpose_eval.limits import MAX_DROP, parse_limits
 from probpose_eval.placement import Placement
+from probpose_eval.report import FileReport
 from probpose_eval.report_html import TEMPLATE, report_to_html
+from probpose_eval.report_page import MOST_KEYPOINTS
 from probpose_eval.report_text import headline, interval_is_open, remarks
 from probpose_eval.worst_pictures import WorstPicture
 
@@ -159,3 +161,22 @@ def test_the_short_text_has_one_row_per_file(made: tuple[Report, tuple[WorstPict
 
 def test_the_template_is_in_the_package() -> None:
     assert files("probpose_eval").joinpath(TEMPLATE).is_file()
+
+
+def test_of_many_keypoints_those_that_change_most_have_bars(made: tuple[Report, tuple[WorstPicture, ...]]) -> None:
+    report, _ = made
+
+    def many(file: FileReport, changed: float) -> FileReport:
+        scores = file.sets()["plain"]
+        one = scores.scores.keypoints["nose"]
+        keypoints = {f"finger{i:02d}": dataclasses.replace(one, ex_oks=0.5 + changed * i / 100) for i in range(40)}
+        return dataclasses.replace(
+            file, plain=dataclasses.replace(scores, scores=dataclasses.replace(scores.scores, keypoints=keypoints))
+        )
+
+    files = tuple(many(file, changed) for file, changed in zip(report.files, (0, -1, 1), strict=True))
+    page = report_to_html(dataclasses.replace(report, files=files))
+    assert f"The {MOST_KEYPOINTS} of 40 keypoints that change most." in page
+    assert re.search(r">\s*finger39\s*</text>", page)
+    assert not re.search(r">\s*finger05\s*</text>", page)
+    assert "finger39 −39.0, finger14 −14.0" in page
