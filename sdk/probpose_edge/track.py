@@ -253,7 +253,8 @@ class PoseTracker:
         stages = ((from_detector, max(_SURE_OKS, self.settings.match_oks)), (np.ones(len(poses), dtype=bool), 0.0))
         for usable, least in stages:
             open_rows = np.array([all(p is not q for _, q, _ in persons) for p in near], dtype=bool)
-            open_columns = usable & ~np.isin(np.arange(len(poses)), accepted)
+            open_columns = usable.copy()
+            open_columns[accepted] = False
             masked = np.where(open_rows[:, None] & open_columns[None], similarity, 0.0)
             for row, column in match_greedily(masked, max(least, self.settings.match_oks, 1e-6), accept):
                 persons.append((column, near[row], True))

@@ -59,7 +59,7 @@ class TrackedPerson:
             moved = self._mean[:, :2] - self.keypoints
             self.keypoints = self._mean[:, :2].copy()
             if self.present.any():
-                self.box = self.box + np.tile(np.median(moved[self.present], axis=0), 2)
+                self.box = self.box + np.tile(_middle(moved[self.present]), 2)
 
     def carried_box(self, image_wh: tuple[int, int]) -> NDArray[np.float64] | None:
         """Where to look for the person in this frame: around the present keypoints; None off the picture."""
@@ -108,7 +108,7 @@ class TrackedPerson:
     def glide(self) -> None:
         """Not seen: all keypoints go on with the speed of the person, not each with its own."""
         if self.present.any():
-            self._mean[:, 2:] = np.median(self._mean[self.present, 2:], axis=0)
+            self._mean[:, 2:] = _middle(self._mean[self.present, 2:])
 
     def shift_clock(self, seconds: float) -> None:
         """The clock was set by this."""
@@ -124,3 +124,8 @@ class TrackedPerson:
             self.side * float(factors.max()),
         )
         self._mean, self._covariance = self._mean * four, self._covariance * np.outer(four, four)
+
+
+def _middle(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The upper median of each column of (M, 2) rows; `numpy.median` takes five times as long on so few."""
+    return np.asarray(np.sort(rows, axis=0)[len(rows) // 2])
