@@ -32,6 +32,10 @@ def command(
         f"input {width}x{height} uint8 RGB, {k} keypoints, maps {contract.heatmap_wh[0]}x{contract.heatmap_wh[1]}"
     )
     out.print(f"outputs {', '.join(contract.output_names)}")
+    if contract.output_kind == "decoded":
+        out.print(
+            "decoded inside: keypoints in pixels of the input crop, presence and quality calibrated; it gives no maps"
+        )
     if contract.map_kind == "heatmap":
         out.print("plain heatmaps: the peak value is the confidence, in place of presence, visibility and quality")
     if contract.window_ratio > 1:

@@ -33,8 +33,8 @@ class DecodeInGraph(nn.Module):
     Input: the tensors of ``contract.output_names`` (of a contract with ``output_kind`` "logits"), float32. Output, in
     the order of `probpose_edge.metadata.DECODED_NAMES`, float32: keypoints (N, K, 2), x before y, in pixels of the
     input crop, the center of its first pixel being 0; presence and quality (N, K), calibrated, and visibility (N, K);
-    expected_oks (N, K). Of a plain heatmap network the peak value, clipped to [0, 1], is all four (presence and quality:
-    calibrated). Equal to `probpose_edge.estimator.PoseEstimator` up to the order of float32 sums.
+    expected_oks (N, K). Of a plain heatmap network the peak value, clipped to [0, 1], is all four (presence and
+    quality: calibrated). Equal to `probpose_edge.estimator.PoseEstimator` up to the order of float32 sums.
     """
 
     def __init__(self, contract: ModelContract) -> None:
