@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probpose_quant.calibrate import quantize_static
-    from probpose_quant.find_ranges import find_ranges
     from probpose_quant.qat import QuantizationAwareTraining
     from probpose_quant.qat_config import QatConfig
     from probpose_quant.quantization import Quantization, read_quantization, save_quantized
+    from probpose_quant.ranges import find_ranges
     from probpose_quant.recipe import Recipe
     from probpose_quant.recipes import RECIPES
 
@@ -35,7 +35,7 @@ _HOME = {
     "Quantization": "quantization",
     "QuantizationAwareTraining": "qat",
     "Recipe": "recipe",
-    "find_ranges": "find_ranges",
+    "find_ranges": "ranges",
     "quantize_static": "calibrate",
     "read_quantization": "quantization",
     "save_quantized": "quantization",

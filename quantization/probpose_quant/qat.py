@@ -26,12 +26,12 @@ from probpose_quant.blocks import check_blocks
 from probpose_quant.calibrate import export_graph
 from probpose_quant.drift import OutputDrift, output_drift
 from probpose_quant.finite_weights import refuse_broken_weights
-from probpose_quant.find_ranges import find_ranges
 from probpose_quant.fixed_ranges import LearnedRange, Range
 from probpose_quant.frozen_norms import freeze_norms, thaw_norms
 from probpose_quant.graph_runtime import GraphRuntime, TrainedOutputs
 from probpose_quant.qat_config import QatConfig
 from probpose_quant.quantization import Quantization
+from probpose_quant.ranges import find_ranges
 from probpose_quant.recipe import Recipe
 from probpose_quant.value_keys import value_keys
 from probpose_train.config import LossConfig
@@ -52,8 +52,8 @@ class QatReport:
 class QuantizationAwareTraining:
     """One run: `prepare`, `step` as often as its configuration says or less, `report`, `finalize`, in this order.
 
-    Call after call: `prepare` finds ranges on example crops and builds the fake-quantized graph, or `restore` takes both
-    from an earlier run's `state`; `step` trains on one batch; `report` says what was reached; `finalize` gives the
+    `prepare` finds ranges on example crops and builds the fake-quantized graph, or `restore` takes both from an earlier
+    run's `state`; `step` trains on one batch; `report` says what was reached; `finalize` gives the
     network and its quantization. The given network is not changed.
 
     Raises
@@ -134,7 +134,7 @@ class QuantizationAwareTraining:
         self._last = "finalize"
         model = thaw_norms(self._float.cpu(), network).requires_grad_(True)
         return model, Quantization(
-            recipe=self.recipe, ranges=self.ranges, reasons=dict.fromkeys(self.recipe.float_blocks, "chosen"),
+            recipe=self.recipe, ranges=self.ranges, reasons=dict.fromkeys(self.recipe.float_blocks, "asked for"),
             origin=origin,
         )  # fmt: skip
 

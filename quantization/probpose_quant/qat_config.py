@@ -24,8 +24,8 @@ class QatConfig:
 
     steps: int = 300
     batch_size: int = 16
-    learning_rate: float = 5e-5
-    range_rate: float = 2e-3
+    learning_rate: float = 1e-5
+    range_rate: float = 1e-3
     freeze_ranges: float = 0.7
     clip_norm: float = 1.0
     seed: int = 0

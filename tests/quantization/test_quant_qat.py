@@ -21,11 +21,11 @@ from probpose_models.torch_runtime import TorchRuntime
 pytest.importorskip("torchao", reason="needs the extra convert")
 
 from probpose_quant import RECIPES, quantize_static
-from probpose_quant.find_ranges import find_ranges
 from probpose_quant.frozen_norms import freeze_norms, thaw_norms
 from probpose_quant.qat import QuantizationAwareTraining
 from probpose_quant.qat_config import QatConfig
 from probpose_quant.quantization import Quantization, read_quantization, save_quantized
+from probpose_quant.ranges import find_ranges
 
 STATIC = RECIPES["int8-static"]
 

@@ -18,7 +18,7 @@ from probpose_train.config import AugmentConfig, DataSource
 from probpose_train.sources import DrawnSet, PersonSet
 
 AS_DEPLOYED = AugmentConfig(half_body=0.0, rotate=0.0, scale=(0.85, 1.2), shift=0.05, crop=0.5, colour=0.3, blur=0.1)
-"""Mild: a network that learns to be like itself should see what it will be shown, pictures that cut persons included."""
+"""Mild: a network that learns to be like itself should see what it will be shown, and that includes cut persons."""
 
 
 class BoxedSet(PersonSet):
@@ -86,7 +86,7 @@ def _add_unlabelled_keypoints(document: dict[str, Any], names: tuple[str, ...], 
     category = next((c for c in document["categories"] if isinstance(c, dict) and c.get("name") == "person"), None)
     if category is None:
         raise AnnotationError(
-            f"A set of boxes must have a category called person, but {source} has none. Name the category of persons so."
+            f"A set of boxes must have a category called person, but {source} has none. Rename its category."
         )
     category["keypoints"] = list(names)
     for record in document.get("annotations") or ():
