@@ -191,6 +191,7 @@ def with_measured(
             entry,
             estimator=PoseEstimator(RuntimeElsewhere(found[entry.label]), entry.estimator.contract),
             measured=found[entry.label],
+            threads=None,
         )
         if entry.label in found
         else entry
