@@ -76,7 +76,7 @@ class TrackerSettings:
     keep_s: float = 10.0
     reach: float = 1.0
     smoothing: float = 0.1
-    agility: float = 2.0
+    agility: float = 8.0
     fps: float = 30.0
 
     def __post_init__(self) -> None:
