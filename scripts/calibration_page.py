@@ -169,8 +169,9 @@ def quality_table(fitted: Calibration, judged: Calibration, untouched: Calibrati
         return "–" if value is None else f"{100 * value:.1f}"
 
     return (
-        "## Quality\nThe OKS that the network expects of present keypoints, against the true one, percent. Fitted on "
-        "pictures that the network was trained on, the numbers are of no use elsewhere; fitted on others, they are.\n\n"
+        "## Quality\nThe OKS that the network expects of present keypoints, against the true one, percent. Numbers "
+        "fitted on pictures that the network was trained on change little elsewhere (*judged set*); a fit on other "
+        "pictures repairs it (*judged set, held out*). The shipped files keep the network's own.\n\n"
         + table(
             ["", "ECE", "mean quality", "mean true OKS", "correlation", "AUSE"],
             [[name, *map(points, (q.ece, q.mean_said, q.mean_true, q.pearson, q.ause))] for name, q in rows],
@@ -200,7 +201,10 @@ def temperature_table(estimator: PoseEstimator, samples: CalibrationSamples, dat
 def threshold_table(estimator: PoseEstimator, fitted: Calibration, data: Both) -> str:
     """What the thresholds do to AP and Ex-AP of the judged set."""
     contract = estimator.contract
-    after = fitted.contract(contract, {})
+    # The quality decides on the scores; here only the thresholds shall differ.
+    after = fitted.contract(contract, {}).replace(
+        quality_scale=contract.quality_scale, quality_bias=contract.quality_bias
+    )
     chosen = {"before": contract, **{k: after.replace(presence_threshold=t) for k, t in fitted.thresholds.items()}}
     rows = []
     for name, each in (("plain", data.plain), ("cropped", data.cropped)):
