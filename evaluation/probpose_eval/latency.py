@@ -46,7 +46,7 @@ def measure_latency(
     warmup: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Latency]:
-    """Time one crop at a time, all runtimes in turn in every round, so that a busy machine is busy for all of them.
+    """Time one crop at a time, all runtimes in turn (see `measure_calls`).
 
     runtimes: name -> runtime. crops: (N, H, W, 3) uint8 RGB, taken in rotation. The order of the runtimes rotates too.
     `warmup` untimed rounds come first. `progress` is called with (rounds done, rounds in all).
@@ -58,14 +58,36 @@ def measure_latency(
             f"Latency needs at least one crop, one round and no negative warm-up, got {len(crops)} crops, {rounds} "
             f"rounds and {warmup} for warm-up. Give real crops."
         )
-    names = list(runtimes)
+    calls = {
+        name: lambda step, runtime=runtime: runtime.run(crops[step % len(crops)][None])
+        for name, runtime in runtimes.items()
+    }
+    return measure_calls(calls, rounds=rounds, warmup=warmup, progress=progress)
+
+
+def measure_calls(
+    calls: Mapping[str, Callable[[int], object]],
+    *,
+    rounds: int,
+    warmup: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Latency]:
+    """Time calls side by side: every round makes each of them once, so that a busy machine is busy for all of them.
+
+    calls: name -> what to time; it is given the number of the round, from 0. The order rotates from round to round.
+    `warmup` untimed rounds come first. `progress` is called with (rounds done, rounds in all).
+
+    Raises `InputError` for less than one round or a negative warm-up.
+    """
+    if rounds < 1 or warmup < 0:
+        raise InputError(f"Timing needs at least one round and no negative warm-up, got {rounds} and {warmup}.")
+    names = list(calls)
     times: dict[str, list[float]] = {name: [] for name in names}
     for step in range(warmup + rounds):
-        crop = crops[step % len(crops)][None]
         shift = step % max(len(names), 1)
         for name in names[shift:] + names[:shift]:
             start = time.perf_counter()
-            runtimes[name].run(crop)
+            calls[name](step)
             elapsed = time.perf_counter() - start
             if step >= warmup:
                 times[name].append(elapsed * 1000)
