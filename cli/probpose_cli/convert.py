@@ -17,6 +17,7 @@ from probpose_edge.skeleton_file import read_skeleton
 
 if TYPE_CHECKING:
     from probpose_convert.export_result import ExportResult
+    from probpose_quant.quantization import Quantization
 
 CHECKPOINT = "safetensors"
 FORMATS = ("onnx", "tflite", "coreml", CHECKPOINT)
@@ -43,16 +44,31 @@ def command(
         "", "--calib", help="annotations.json:images/ to take ranges from; drawn people without."
     ),
     calib_crops: int = typer.Option(256, "--calib-crops", min=8, help="Number of calibration crops."),
+    check: str = typer.Option("", "--check", help="annotations.json:images/ on whose cropped version Ex-AP is held."),
+    max_drop: float | None = typer.Option(
+        None, "--max-drop", min=0, help="Points of Ex-AP that int8 may cost on --check; blocks stay in float for it."
+    ),
+    decoded: bool = typer.Option(
+        False, "--decoded", help="Files that decode their maps inside and give keypoints, for use without Python."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the results as JSON."),
 ) -> None:
     """Convert a checkpoint; every file is compared with the network before it gets its name."""
     wanted_formats = _choices(formats, FORMATS, "--format")
     wanted_precisions = _choices(precisions, PRECISIONS, "--precision")
+    if decoded and CHECKPOINT in wanted_formats:
+        raise InputError("--decoded is for onnx, tflite and coreml; a checkpoint gives maps. Drop one of the two.")
     import_extra("Converting", "torch", "convert")
+    from probpose_cli.quantize import hold_accuracy
+    from probpose_quant.quantization import read_quantization
+
     jobs = [(form, precision) for form in wanted_formats if form != CHECKPOINT for precision in wanted_precisions]
     model, contract = _open(checkpoint, skeleton)
     saved = [_save(model, contract, out_dir)] if CHECKPOINT in wanted_formats else []
-    results = _export(model, contract, jobs, out_dir, calib, calib_crops) if jobs else []
+    quantization = read_quantization(checkpoint)
+    if max_drop is not None or check:
+        quantization = hold_accuracy(model, contract, quantization, calib, calib_crops, check, max_drop)
+    results = _export(model, contract, jobs, out_dir, calib, calib_crops, quantization, decoded) if jobs else []
     if as_json:
         files = [{"path": str(path), "size_bytes": path.stat().st_size, "recipe": "fp32"} for path in saved]
         typer.echo(json.dumps(files + [dataclasses.asdict(r) | {"path": str(r.path)} for r in results], indent=2))
@@ -61,10 +77,16 @@ def command(
         out.print(f"{path}  {path.stat().st_size / 1e6:.1f} MB  fp32")
     for r in results:
         out.print(
-            f"{r.path}  {r.size_bytes / 1e6:.1f} MB  {r.recipe}  map overlap {r.parity.map_overlap:.4f}, "
+            f"{r.path}  {r.size_bytes / 1e6:.1f} MB  {r.recipe}  {_overlap(r)}"
             f"keypoint shift {r.parity.keypoint_shift_cell:.3f} cells, presence within {r.parity.presence_max_abs:.3f} "
             f"({r.parity.crops} crops, {r.provenance} on {r.runtime})"
         )
+
+
+def _overlap(result: ExportResult) -> str:
+    if result.parity.map_overlap is None:
+        return "decoded, "
+    return f"map overlap {result.parity.map_overlap:.4f}, "
 
 
 def _open(checkpoint: Path, skeleton: str) -> tuple[Any, ModelContract]:
@@ -96,18 +118,35 @@ def _save(model: Any, contract: ModelContract, out_dir: Path) -> Path:
 
 
 def _export(
-    model: Any, contract: ModelContract, jobs: list[tuple[str, str]], out_dir: Path, calib: str, calib_crops: int
+    model: Any,
+    contract: ModelContract,
+    jobs: list[tuple[str, str]],
+    out_dir: Path,
+    calib: str,
+    calib_crops: int,
+    quantization: Quantization | None,
+    decoded: bool,
 ) -> list[ExportResult]:
     from probpose_convert.calibration_crops import read_calibration_crops
     from probpose_convert.convert_all import convert_network
 
     with progress_bar("reading calibration crops") as update:
-        calibration, parity = read_calibration_crops(calib, calib_crops, progress=update)
-    if not calib and any(precision.startswith("int8") for _, precision in jobs):
+        calibration, parity = read_calibration_crops(
+            calib, calib_crops, input_wh=contract.input_wh, padding=contract.padding, progress=update
+        )
+    if not calib and quantization is None and any(precision.startswith("int8") for _, precision in jobs):
         err.print("No --calib given: ranges come from drawn people. Photographs of your own give better INT8 files.")
     with progress_bar("converting") as update:
         return convert_network(
-            model, contract, jobs, out_dir, calibration_crops=calibration, parity_crops=parity, progress=update
+            model,
+            contract,
+            jobs,
+            out_dir,
+            calibration_crops=calibration,
+            parity_crops=parity,
+            quantization=quantization,
+            decoded=decoded,
+            progress=update,
         )
 
 

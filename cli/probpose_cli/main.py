@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from probpose_cli import calibrate, convert, data, demo, evaluate, inspect, predict, report, train
+from probpose_cli import benchmark, calibrate, convert, data, demo, evaluate, inspect, predict, quantize, report, train
 from probpose_edge.exceptions import ProbPoseError
 from probpose_edge.version import __version__
 
@@ -53,6 +53,8 @@ app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
 app.command("calibrate")(calibrate.command)
 app.command("train")(train.command)
+app.command("benchmark")(benchmark.command)
+app.command("quantize")(quantize.command)
 app.command("inspect")(inspect.command)
 app.add_typer(data.app, name="data")
 

@@ -16,6 +16,7 @@ from probpose_convert.onnx_export import export_onnx
 from probpose_convert.tflite_export import export_tflite
 from probpose_edge.metadata import ModelContract
 from probpose_models.open_checkpoint import open_checkpoint
+from probpose_quant.quantization import Quantization, read_quantization
 
 EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite, "coreml": export_coreml}
 SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
@@ -39,6 +40,7 @@ def convert_all(
         out_dir,
         calibration_crops=calibration_crops,
         parity_crops=parity_crops,
+        quantization=read_quantization(checkpoint),
         progress=progress,
     )
 
@@ -51,9 +53,13 @@ def convert_network(
     *,
     calibration_crops: NDArray[np.uint8],
     parity_crops: NDArray[np.uint8],
+    quantization: Quantization | None = None,
+    decoded: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[ExportResult]:
     """One file per job (format, precision or int8 recipe), named ``<model>-<precision>.<suffix>`` in `out_dir`.
+
+    decoded: files that end in keypoints instead of maps, named ``<model>-<precision>-decoded.<suffix>``.
 
     Raises what the exporters raise; files finished before stay.
     """
@@ -64,11 +70,13 @@ def convert_network(
             progress(done, len(jobs))
         precision, _, kind = wanted.partition("-")
         config = ExportConfig(
-            out=out_dir / f"{contract.model}-{wanted}{SUFFIXES[form]}",
+            out=out_dir / f"{contract.model}-{wanted}{'-decoded' if decoded else ''}{SUFFIXES[form]}",
             precision=precision,
             recipe=wanted if kind else None,
             calibration_crops=calibration_crops,
             parity_crops=parity_crops,
+            quantization=quantization,
+            decoded=decoded,
         )
         results.append(EXPORTERS[form](model, contract, config))
     return results

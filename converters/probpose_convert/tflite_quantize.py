@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from collections.abc import Collection
 from typing import Any
 
 from probpose_convert.quiet import quiet_libraries
@@ -25,7 +26,9 @@ _SCHEMA_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
 """TFLite's schema → ai-edge-quantizer, where they differ."""
 
 
-def quantize_tflite(content: bytes, recipe: str, ranges: Ranges | None = None) -> bytes:
+def quantize_tflite(
+    content: bytes, recipe: str, ranges: Ranges | None = None, *, float_outputs: Collection[str] = ()
+) -> bytes:
     """A smaller version of a float TFLite model; its inputs and outputs keep their types.
 
     - ``"fp16"``: float16 weights, float32 arithmetic. Depthwise weights stay float32: they are 2 % of probpose-m, but
@@ -37,11 +40,13 @@ def quantize_tflite(content: bytes, recipe: str, ranges: Ranges | None = None) -
       that give the outputs compute in float32, on int8 weights. Those layers are 1 % of the work, but with one scale
       for all logits the maps overlap those of fp32 by 0.73 instead of 0.94.
 
-    ranges: for ``"int8-static"``, of activations and weights. Raises `MissingExtraError` without ai-edge-quantizer,
+    ranges: for ``"int8-static"``, of activations and weights. float_outputs: tensors whose operators stay as they are,
+    weights included. Raises `MissingExtraError` without ai-edge-quantizer,
     `ConversionError` if it cannot quantize the model.
     """
     quantizer = import_extra(_PURPOSE, "ai_edge_quantizer.quantizer", "convert").Quantizer(content)
     _configure(quantizer, content, recipe)
+    _leave_out(quantizer, content, float_outputs)
     known = None if ranges is None else {name: {"min": low, "max": high} for name, (low, high) in ranges.items()}
     try:
         # Its progress bars cannot be switched off.
@@ -81,6 +86,18 @@ def _configure(quantizer: Any, content: bytes, recipe: str) -> None:
         for operator, output in _output_layers(content):
             # The quantizer matches the name of an operator's output, followed by a semicolon.
             quantizer.add_weight_only_config(f"^{re.escape(output)};$", names[operator], num_bits=8)
+
+
+def _leave_out(quantizer: Any, content: bytes, float_outputs: Collection[str]) -> None:
+    names = import_extra(_PURPOSE, "ai_edge_quantizer.qtyping", "convert").TFLOperationName
+    model = read_flatbuffer(content)
+    (graph,) = model.subgraphs
+    for operator in graph.operators if float_outputs else ():
+        output, kind = graph.tensors[operator.outputs[0]].name.decode(), operator_name(model, operator)
+        if output in float_outputs:
+            quantizer.update_quantization_recipe(
+                f"^{re.escape(output)};$", names[_SCHEMA_NAMES.get(kind, kind)], algorithm_key="no_quantize"
+            )
 
 
 def _output_layers(content: bytes) -> list[tuple[str, str]]:
