@@ -51,8 +51,8 @@ def command(
     for name, value in contract.accuracy.items():
         out.print(f"measured at full precision: {name} = {value:g}")
     for name, value in contract.calibration.items():
-        # The hashes of the pictures and the figures before are in --json.
-        if name == "picture_hashes" or name.endswith("_before"):
+        # The hashes of the pictures, the rates by threshold and the figures before are in --json.
+        if name in ("picture_hashes", "presence_rates") or name.endswith("_before"):
             continue
         out.print(f"calibration: {name} = {value}")
     for name, value in contract.versions.items():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from probpose_edge import ModelContract
 from probpose_edge.calibrated_maps import LOST_SHARE_KEY, TEMPERATURE_KEY, coverage_numbers
 from probpose_edge.exceptions import InputError
+from probpose_edge.presence_rates import PRESENCE_RATES_KEY
 from probpose_eval.calibration_samples import CalibrationSamples
 from probpose_eval.confidence_scores import confidence_scores
 from probpose_eval.coverage import Standing, coverage, coverage_error
@@ -27,6 +28,7 @@ from probpose_eval.fit_coverage import (
     sparsemax_standing,
 )
 from probpose_eval.fit_logit import LogitFit, fit_logit
+from probpose_eval.measure_presence_rates import measure_presence_rates
 from probpose_eval.model_scores import ConfidenceScores
 from probpose_eval.presence_reliability import (
     PresenceQuality,
@@ -56,6 +58,7 @@ class Calibration:
     presence_before: at the file's threshold. presence_fitted, presence_held_out: by kind of threshold.
     reliability_before, reliability_held_out: see `probpose_eval.presence_reliability.reliability`.
     quality_before, quality_fitted, quality_held_out: how the expected OKS foretells the true one.
+    presence_rates: both rates of error of the held-out presence by threshold, see `measure_presence_rates`.
     persons, pictures, map_keypoints, present, absent: what it was fitted on.
     """
 
@@ -75,6 +78,7 @@ class Calibration:
     quality_before: ConfidenceScores
     quality_fitted: ConfidenceScores
     quality_held_out: ConfidenceScores
+    presence_rates: str
     persons: int
     pictures: int
     map_keypoints: int
@@ -107,6 +111,7 @@ class Calibration:
                 )
                 for name in ("ece", "squared_error", "pearson")
             },
+            PRESENCE_RATES_KEY: self.presence_rates,
             "persons": self.persons,
             "pictures": self.pictures,
             "map_keypoints": self.map_keypoints,
@@ -190,6 +195,7 @@ def calibrate(
         quality_held_out=confidence_scores(_quality_held_out(quality, folds, keypoints), quality.oks)
         if with_quality
         else before_quality,
+        presence_rates=measure_presence_rates(held_out, presence.present),
         persons=samples.persons,
         pictures=samples.pictures,
         map_keypoints=len(samples.maps),

@@ -2,6 +2,7 @@
 
 from probpose_edge.calibrated_maps import calibrated_maps
 from probpose_edge.coco_results import poses_to_coco
+from probpose_edge.credible_regions import CredibleRegions, credible_regions
 from probpose_edge.decode import decode_heatmaps, decode_maps, expected_oks_maps
 from probpose_edge.detect import Detections, Detector, detect
 from probpose_edge.detect_onnx import OnnxDetector
@@ -28,6 +29,7 @@ from probpose_edge.map_covariance import map_covariances
 from probpose_edge.metadata import ModelContract
 from probpose_edge.open_source import open_source
 from probpose_edge.poses import Poses
+from probpose_edge.presence_rates import PresenceThreshold, presence_threshold_for
 from probpose_edge.probmap import sparsemax_maps
 from probpose_edge.read_contract import read_contract
 from probpose_edge.runtimes.base import RawOutputs, Runtime
@@ -49,6 +51,7 @@ from probpose_edge.window import (
 from probpose_edge.write_picture import write_picture
 from probpose_edge.write_results import CocoResults, JsonLines
 from probpose_edge.write_video import VideoFile
+from probpose_edge.zone_probability import ZoneProbability, zone_probability
 
 __all__ = [
     "COCO_17",
@@ -59,6 +62,7 @@ __all__ = [
     "CheckpointError",
     "CocoResults",
     "ConversionError",
+    "CredibleRegions",
     "Detections",
     "Detector",
     "Frame",
@@ -77,6 +81,7 @@ __all__ = [
     "PoseEstimator",
     "PoseTracker",
     "Poses",
+    "PresenceThreshold",
     "ProbPoseError",
     "RawOutputs",
     "Runtime",
@@ -87,11 +92,13 @@ __all__ = [
     "TrackerSettings",
     "TrainingError",
     "VideoFile",
+    "ZoneProbability",
     "__version__",
     "box_to_window",
     "calibrate_presence",
     "calibrated_maps",
     "cells_to_image",
+    "credible_regions",
     "crop_windows",
     "decode_heatmaps",
     "decode_maps",
@@ -103,6 +110,7 @@ __all__ = [
     "open_runtime",
     "open_source",
     "poses_to_coco",
+    "presence_threshold_for",
     "read_contract",
     "read_image",
     "read_skeleton",
@@ -112,4 +120,5 @@ __all__ = [
     "window_to_crop_matrix",
     "write_picture",
     "write_skeleton",
+    "zone_probability",
 ]

@@ -47,6 +47,11 @@ def calibrated_maps(logits: NDArray[np.floating], contract: ModelContract) -> ND
 
 def coverage_numbers(contract: ModelContract) -> tuple[float, float]:
     """Temperature and lost share that were stored in a contract; raises `InputError` if there are none."""
+    if contract.map_kind == "heatmap":
+        raise InputError(
+            f"Calibrated maps need probability maps, but {contract.model} is a plain heatmap network and has none. Use "
+            "a ProbPose model."
+        )
     temperature, lost_share = (contract.calibration.get(key) for key in (TEMPERATURE_KEY, LOST_SHARE_KEY))
     if temperature is None or lost_share is None:
         raise InputError(

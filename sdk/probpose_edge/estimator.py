@@ -222,6 +222,7 @@ class PoseEstimator:
             presence_threshold=self.presence_threshold,
             keypoint_names=contract.keypoint_names,
             maps=maps if return_maps else None,
+            map_kind=self._map_kind(return_maps),
         )
 
     def _check_outputs(self, raw: RawOutputs, n: int) -> None:
@@ -263,7 +264,13 @@ class PoseEstimator:
             presence_threshold=self.presence_threshold,
             keypoint_names=self.contract.keypoint_names,
             maps=np.zeros((0, k, height, width), dtype=np.float32) if return_maps else None,
+            map_kind=self._map_kind(return_maps),
         )
+
+    def _map_kind(self, return_maps: MapChoice) -> Literal["", "probability", "heatmap", "calibrated"]:
+        if self.contract.map_kind == "heatmap":
+            return "heatmap"
+        return "calibrated" if return_maps == "calibrated" else "probability" if return_maps else ""
 
 
 def _boxes_of(windows: NDArray[np.float64], boxes_xyxy: NDArray[np.floating] | None) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,8 @@ class Poses:
     maps: (N, K, H, W) float32 probability maps over the windows, if they were asked for: of two maps the one over the
         larger window, of a plain heatmap model the heatmaps as they came; or, if those were asked for, the calibrated
         maps (see `calibrated_maps`).
+    map_kind: which of these `maps` are: "probability", "heatmap" or "calibrated"; of a plain heatmap model "heatmap"
+        even without maps; else empty.
     """
 
     keypoints: NDArray[np.float64]
@@ -51,6 +53,7 @@ class Poses:
     presence_threshold: float
     keypoint_names: tuple[str, ...] = ()
     maps: NDArray[np.float32] | None = None
+    map_kind: Literal["", "probability", "heatmap", "calibrated"] = ""
 
     @property
     def present(self) -> NDArray[np.bool_]:
