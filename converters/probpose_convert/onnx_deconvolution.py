@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def replace_deconvolutions(model: nn.Module) -> None:
@@ -23,9 +24,16 @@ def replace_deconvolutions(model: nn.Module) -> None:
                 following += 1
             sequence[index] = _as_convolution(layer)
             if following < len(sequence) and isinstance(sequence[following], nn.ReLU):
-                sequence[following] = nn.Sequential(nn.ReLU(), nn.PixelShuffle(2))
+                sequence[following] = _ShuffledReLU()
             else:
                 sequence[index] = nn.Sequential(sequence[index], nn.PixelShuffle(2))
+
+
+class _ShuffledReLU(nn.Module):
+    """In one module, so that the ReLU stays where it was: ranges are known by the place of their value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pixel_shuffle(functional.relu(x), 2)
 
 
 def _is_double_upsampling(layer: nn.Module) -> bool:
