@@ -97,6 +97,9 @@ def command(
         typer.echo(printed.getvalue())
     elif jsonl != "-":
         out.print(f"{coco.count} poses of {coco.frames} frames in {out_dir}", markup=False)
+    if outputs.unusable_boxes:
+        what = "not finite, without area or off the picture"
+        err.print(f"{outputs.unusable_boxes} boxes of the detector were left out: {what}.", markup=False)
     for problem in problems[1:]:
         err.print(f"error: {problem}", markup=False)
     if problems:

@@ -46,12 +46,13 @@ class Predictor:
         detector = _nobody if self.detector is None and self.boxes is not None else self.detector
         return PoseTracker(self.estimator, detector, self.settings, keep_maps=self.draw_maps)
 
-    def once(self, image: NDArray[np.uint8]) -> Poses:
+    def once(self, image: NDArray[np.uint8], outputs: Outputs) -> Poses:
         """The poses of one picture by itself."""
         boxes = self.boxes
         if boxes is None and self.detector is not None:
             found = detect(self.detector, image, min_score=self.settings.detector_score)
             boxes = found.boxes
+            outputs.unusable_boxes += found.unusable
         return self.estimator(image, boxes, return_maps=self.draw_maps)
 
 
@@ -65,6 +66,7 @@ class Outputs:
     quiet: bool
     most_frames: int | None
     closed_by_user: bool = False
+    unusable_boxes: int = 0
 
     def write(self, frame: Frame, poses: Poses, identities: Identities) -> None:
         """Add one frame to the results."""
@@ -84,7 +86,7 @@ def predict_pictures(job: Job, predictor: Predictor, outputs: Outputs, *, tracke
     count = 0
     with job.open() as source, progress_bar("predicting") as update:
         for frame in source:
-            poses, identities = _estimate(frame, predictor, tracker, count)
+            poses, identities = _estimate(frame, predictor, tracker, outputs, count)
             outputs.write(frame, poses, identities)
             if job.drawn or outputs.window:
                 drawn = _draw(frame, poses, identities, predictor, expand=predictor.draw_maps)
@@ -111,7 +113,7 @@ def follow(job: Job, predictor: Predictor, outputs: Outputs, *, tracked: bool) -
     count = most = 0
     with ExitStack() as stack:
         source = job.open()
-        live = stack.enter_context(LiveStream(source, _process(predictor, tracker)))
+        live = stack.enter_context(LiveStream(source, _process(predictor, tracker, outputs)))
         video = stack.enter_context(VideoFile(job.drawn[0], fps=source.fps)) if job.drawn else None
         update = stack.enter_context(progress_bar(f"predicting {job.name}"))
         try:
@@ -147,18 +149,23 @@ def follow(job: Job, predictor: Predictor, outputs: Outputs, *, tracked: bool) -
                 out.print(f"{job.name}: {count} frames, {who}", markup=False)
 
 
-def _process(predictor: Predictor, tracker: PoseTracker | None) -> Callable[[Frame], tuple[Poses, Identities]]:
+def _process(
+    predictor: Predictor, tracker: PoseTracker | None, outputs: Outputs
+) -> Callable[[Frame], tuple[Poses, Identities]]:
     """What is done with each frame of one source."""
     counter = itertools.count()
-    return lambda frame: _estimate(frame, predictor, tracker, next(counter))
+    return lambda frame: _estimate(frame, predictor, tracker, outputs, next(counter))
 
 
-def _estimate(frame: Frame, predictor: Predictor, tracker: PoseTracker | None, count: int) -> tuple[Poses, Identities]:
+def _estimate(
+    frame: Frame, predictor: Predictor, tracker: PoseTracker | None, outputs: Outputs, count: int
+) -> tuple[Poses, Identities]:
     """The poses of one frame; boxes given by hand are those of the first, unless every frame is taken by itself."""
     if tracker is None:
-        return predictor.once(frame.image), None
+        return predictor.once(frame.image, outputs), None
     boxes = predictor.boxes if count == 0 else None
     tracked = tracker(frame.image, time_s=frame.time_s if frame.time_s or count == 0 else None, boxes_xyxy=boxes)
+    outputs.unusable_boxes += tracked.unusable_boxes
     return tracked.poses, tracked.identities
 
 

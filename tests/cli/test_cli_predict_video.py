@@ -84,6 +84,38 @@ def test_a_video_gives_a_video_identities_and_lines(
     assert results[-1]["image_id"] == results[-1]["frame"] == FRAMES - 1
 
 
+def test_pictures_with_a_detector_give_everybody_and_bad_boxes_are_said(
+    cli: Cli, clip: list[DrawnFrame], tmp_path: Path, known_boxes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), clip[0].image)
+    done = cli("predict", tmp_path / "a.png", "--detector", "yolox.onnx", "--json", "--out", tmp_path / "o")
+    assert [r["bbox"][:2] for r in json.loads(done.out)] == clip[0].boxes[:, :2].tolist()
+    assert done.err == ""
+    boxes = np.concatenate([np.full((3, 4), np.nan), clip[0].boxes])
+    monkeypatch.setattr("probpose_cli.predict.OnnxDetector.__call__", lambda *_: (boxes, np.full(5, 0.9)))
+    for more in ((), ("--track",)):
+        done = cli("predict", tmp_path / "a.png", "--detector", "yolox.onnx", *more, "--out", tmp_path / "o")
+        assert done.code == 0
+        assert "2 poses of 1 frames" in done.out
+        assert "3 boxes of the detector were left out: not finite" in done.err
+    monkeypatch.setattr("probpose_cli.predict.OnnxDetector.__call__", lambda *_: ([], []))
+    done = cli("predict", tmp_path / "a.png", "--detector", "yolox.onnx", "--out", tmp_path / "o")
+    assert f"{tmp_path / 'a.png'}: nobody" in done.out
+
+
+@pytest.mark.shared
+def test_a_detector_file_finds_several_persons_on_a_photograph(cli: Cli, shared: Path, tmp_path: Path) -> None:
+    data = json.loads((shared / "data/coco/person_keypoints_train.json").read_text())
+    large = [a["image_id"] for a in data["annotations"] if a["area"] > 96**2 and not a["iscrowd"]]
+    image = next(image for image in data["images"] if large.count(image["id"]) >= 2)
+    done = cli(
+        "predict", shared / "data/coco/images" / image["file_name"], "--no-draw", "--json", "--out", tmp_path,
+        "--detector", shared / "models/yolox_nano.onnx",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert len(json.loads(done.out)) >= 2
+
+
 def test_maps_of_a_video_have_room_beyond_the_border(cli: Cli, video: Path, tmp_path: Path) -> None:
     done = cli("predict", video, "--draw-maps", "--frames", 3, "--out", tmp_path, "--box", "20,20,110,170")
     assert done.code == 0, done.err
