@@ -118,6 +118,8 @@ class Calibration:
             "presence_keypoints_present": self.present,
             "presence_keypoints_absent": self.absent,
             **record,
+            # What the file's int8 ranges were taken from stays true.
+            **{name: value for name, value in before.calibration.items() if name.startswith("int8_")},
         }
         return before.replace(
             presence_scale=self.presence_fit.scale,
