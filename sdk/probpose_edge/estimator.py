@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -169,6 +169,12 @@ class PoseEstimator:
     def close(self) -> None:
         """Release the model; further calls are errors."""
         self.runtime.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            "A PoseEstimator holds an open model and can be neither pickled nor copied. Send the path of the file and "
+            "its settings instead, and call PoseEstimator.open there: once per process and thread."
+        )
 
     def __enter__(self) -> PoseEstimator:
         return self

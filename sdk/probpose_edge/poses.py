@@ -95,6 +95,30 @@ class Poses:
             raise InputError(f"The keypoint must be one of {', '.join(self.keypoint_names) or 'none'}, got {name!r}.")
         return self.keypoint_names.index(name)
 
+    def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
+        """COCO keypoint results; see `poses_to_coco`."""
+        from probpose_edge.coco_results import poses_to_coco
+
+        return poses_to_coco(self, image_id, category_id)
+
+    def to_supervision(self) -> Any:
+        """``supervision.KeyPoints``; see `probpose_edge.pose_exports.poses_to_supervision`."""
+        from probpose_edge.pose_exports import poses_to_supervision
+
+        return poses_to_supervision(self)
+
+    def to_huggingface(self, *, tensors: bool = False) -> list[dict[str, Any]]:
+        """Dictionaries as of transformers' ViTPose; see `probpose_edge.pose_exports.poses_to_huggingface`."""
+        from probpose_edge.pose_exports import poses_to_huggingface
+
+        return poses_to_huggingface(self, tensors=tensors)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One row per person and keypoint; see `probpose_edge.pose_exports.poses_to_records`."""
+        from probpose_edge.pose_exports import poses_to_records
+
+        return poses_to_records(self)
+
 
 def instance_scores(quality: NDArray[np.floating], present: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(N,) float32 mean quality over the present keypoints, 0 where none is; from (N, K) quality and presence marks."""
