@@ -158,6 +158,7 @@ def make_report(
                         "plain": (annotations, images),
                         "cropped": (temporary / "set" / "annotations.json", temporary / "set" / "images"),
                     },
+                    latency_rounds=config.latency_rounds,
                     progress=update,
                 )
         for path in measured:

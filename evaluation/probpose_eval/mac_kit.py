@@ -24,10 +24,12 @@ from probpose_eval.predict import iterate_crops
 KIT_SCHEMA = 1
 RECORDED_BATCH = 16
 """Crops per run, for the recorded outputs of the reference and on the Mac alike."""
-README = """Measure the CoreML files of this kit on a Mac (macOS 14 or newer, Python 3.11 or newer):
+README = """Measure the CoreML files of this kit on a Mac (macOS 14 or newer, Python 3.10 or newer):
 
     pip install "probpose-edge[coreml]=={version}"
     python run_on_mac.py
+
+(Where pip finds no such version, give it the wheel: pip install "probpose_edge-{version}-py3-none-any.whl[coreml]")
 
 It writes measured.json beside itself. Take that back to where the kit was made and give it to the same command:
 
