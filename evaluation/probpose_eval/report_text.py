@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from probpose_eval.bootstrap import Interval
-from probpose_eval.limits import MAX_DROP, signed
+from probpose_eval.limits import signed
 from probpose_eval.report import FileReport, Report
+from probpose_eval.verdict import beyond_limit
 
 NONE = "–"
 
@@ -64,15 +65,7 @@ def remarks(report: Report) -> list[str]:
 
 def interval_is_open(file: FileReport) -> bool:
     """Whether a limit is kept by the value of a difference but not by the whole of its interval."""
-    for result in file.limits:
-        limit = result.limit
-        difference = file.sets()[result.set_name].differences.get(limit.figure)
-        if not result.kept or limit.kind != MAX_DROP or difference is None:
-            continue
-        end = difference.high if limit.named.smaller_is_better else -difference.low
-        if end / limit.named.unit > limit.amount:
-            return True
-    return False
+    return any(beyond_limit(file, result) is not None for result in file.limits)
 
 
 def points(share: float | None) -> str:

@@ -35,20 +35,27 @@ def _change(name: str, scores: SetScores) -> str:
     return f"Ex-AP {100 * before:.1f} → {100 * after:.1f} ({signed(100 * difference.value, 1)}) on the {name} set"
 
 
+def beyond_limit(file: FileReport, result: LimitResult) -> float | None:
+    """The end of a difference's interval, in the unit of its limit, if it reaches beyond a limit that the value keeps."""
+    limit = result.limit
+    difference = file.sets()[result.set_name].differences.get(limit.figure)
+    if not result.kept or limit.kind != MAX_DROP or difference is None:
+        return None
+    worse = difference.high if limit.named.smaller_is_better else -difference.low
+    if not worse / limit.named.unit > limit.amount:
+        return None
+    return (worse if limit.named.smaller_is_better else -worse) / limit.named.unit
+
+
 def _open(file: FileReport, judged: Sequence[LimitResult]) -> list[str]:
-    """What small sets leave open: intervals of differences that reach beyond a limit that the value keeps."""
+    """What small sets leave open."""
     words = []
     for result in judged:
-        limit = result.limit
-        difference = file.sets()[result.set_name].differences.get(limit.figure)
-        if limit.kind != MAX_DROP or difference is None:
-            continue
-        end = difference.high if limit.named.smaller_is_better else -difference.low
-        if end / limit.named.unit > limit.amount:
-            shown = end if limit.named.smaller_is_better else -end
+        end = beyond_limit(file, result)
+        if end is not None:
             words.append(
-                f"the 95 % interval of {limit.figure} on the {result.set_name} set reaches "
-                f"{signed(shown / limit.named.unit, 1 if limit.named.points else 3)}"
+                f"the 95 % interval of {result.limit.figure} on the {result.set_name} set reaches "
+                f"{signed(end, 1 if result.limit.named.points else 3)}"
             )
     return words
 
