@@ -129,11 +129,14 @@ def _export(
 ) -> list[ExportResult]:
     from probpose_convert.calibration_crops import read_calibration_crops
     from probpose_convert.convert_all import convert_network
+    from probpose_quant.ranges import check_enough_crops
 
     with progress_bar("reading calibration crops") as update:
         calibration, parity = read_calibration_crops(
             calib, calib_crops, input_wh=contract.input_wh, padding=contract.padding, progress=update
         )
+    if quantization is None and any(precision in ("int8", "int8-static") for _, precision in jobs):
+        check_enough_crops(calibration)
     if not calib and quantization is None and any(precision.startswith("int8") for _, precision in jobs):
         err.print("No --calib given: ranges come from drawn people. Photographs of your own give better INT8 files.")
     with progress_bar("converting") as update:

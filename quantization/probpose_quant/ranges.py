@@ -21,6 +21,14 @@ FEWEST_CROPS = 8
 """Fewer persons than this do not show what a network computes; a hundred are usual."""
 
 
+def check_enough_crops(crops: NDArray[np.uint8]) -> None:
+    """Raise `InputError` for fewer than `FEWEST_CROPS`."""
+    if len(crops) < FEWEST_CROPS:
+        raise InputError(
+            f"Ranges need at least {FEWEST_CROPS} example crops, got {len(crops)}. Give a set with more persons."
+        )
+
+
 @torch.no_grad()
 def find_ranges(
     model: nn.Module,
@@ -40,10 +48,7 @@ def find_ranges(
     from probpose_quant.quantizer import ProbPoseQuantizer
 
     check_crops(crops)
-    if len(crops) < FEWEST_CROPS:
-        raise InputError(
-            f"Ranges need at least {FEWEST_CROPS} example crops, got {len(crops)}. Give a set with more persons."
-        )
+    check_enough_crops(crops)
     graph = export_graph(Deployable(fold_batch_norms(model)), crops.shape[1:3])
     prepared = prepare_pt2e(graph, ProbPoseQuantizer(recipe))
     for first in range(0, len(crops), batch_size):

@@ -155,3 +155,39 @@ def test_a_read_only_folder_leaves_nothing(
     assert done.code == 2
     assert "Not allowed to read or write there" in done.err
     assert list((tmp_path / "q").iterdir()) == []
+
+
+def test_pictures_that_give_no_ranges(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((240, 200, 3), np.uint8))
+    keypoints = [60, 60, 2] * 17
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 200, "height": 240}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "bbox": [5, 10, 90, 200], "keypoints": keypoints, "area": 9000}
+            for i in range(1, 13)
+        ],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(checkpoint_contract_names())}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    black = f"{tmp_path / 'a.json'}:{tmp_path}"
+    for arguments in (("quantize", tiny), ("convert", tiny, "--precision", "int8-static")):
+        done = cli(*arguments, "--calib", black, "--calib-crops", 8, "--out", tmp_path / "q")
+        assert done.code == 2
+        assert "every pixel of all" in done.err
+        assert "Give photographs of people" in done.err
+    cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 256, (240, 200, 3)).astype(np.uint8))
+    document["annotations"] = document["annotations"][:3]  # type: ignore[index]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    for arguments in (("quantize", tiny), ("convert", tiny, "--precision", "int8-static")):
+        done = cli(*arguments, "--calib", black, "--calib-crops", 8, "--out", tmp_path / "q")
+        assert done.code == 2
+        assert "Ranges need at least 8 example crops, got 3. Give a set with more persons" in done.err
+    assert not list((tmp_path / "q").rglob("*.*"))
+
+
+def checkpoint_contract_names() -> tuple[str, ...]:
+    from probpose_edge.skeleton import COCO_17
+
+    return COCO_17.keypoint_names
