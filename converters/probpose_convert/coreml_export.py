@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
+from probpose_convert.export_config import (
+    ExportConfig,
+    check_model,
+    resolve_recipe,
+    static_graph,
+    written_calibration,
+    written_recipe,
+)
 from probpose_convert.export_result import ExportResult
 from probpose_convert.mil_executor import MilRuntime
 from probpose_convert.mil_library import import_coremltools, quiet
@@ -24,13 +30,18 @@ from probpose_convert.pending_output import pending_output
 from probpose_edge.exceptions import ConversionError, InputError, ModelFileError, ProbPoseError
 from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.version import __version__
+from probpose_models.decode_in_graph import DecodedNetwork, decoded_contract
 from probpose_models.deploy import Deployable
 
 DEFAULT_INT8_RECIPE = "int8-static"
 _RECIPES = ("int8-static", "int8-weights")
+_DECODE = "decode_"
+"""What the names of the decode's operations begin with."""
 _SMALLEST_INT8_WEIGHT = 512
 """Weights with fewer values stay float16 with ``int8-weights``: their scales would take as much room as they save."""
 _OUTPUT_TEXTS = {
+    "keypoints": "Keypoints (1, keypoints, 2), x before y, in pixels of the input image; its first pixel is at 0.",
+    "expected_oks": "Object keypoint similarity that the probability map promises, per keypoint.",
     "logits": "Map logits (1, keypoints, rows, columns), before temperature and sparsemax.",
     "presence": "Probability per keypoint that it lies in the window at all, before calibration.",
     "visibility": "Probability per keypoint that it is visible.",
@@ -71,35 +82,47 @@ def export_coreml(model: nn.Module, contract: ModelContract, config: ExportConfi
     if config.out.suffix != ".mlpackage":
         raise InputError(f"A CoreML package must be named *.mlpackage, got {config.out.name!r}. Change its name.")
     check_model(model, contract, config)
-    contract = contract.replace(
+    outline = decoded_contract(contract) if config.decoded else contract
+    written = outline.replace(
         format="coreml",
         precision=config.precision,
-        recipe=recipe,
+        recipe=written_recipe(config, recipe),
+        calibration=written_calibration(contract, config, recipe),
         versions={"probpose-edge": __version__, "torch": torch.__version__, "coremltools": library.__version__},
     )
-    package = _convert(library, model, contract, config)
-    _describe(package, contract)
+    package = _convert(library, model, contract, written, config, recipe)
+    _describe(package, written)
     with pending_output(config.out) as pending:
         _save(package, pending)
         try:
             runtime = MilRuntime(pending)
         except ModelFileError as error:
             raise ConversionError(str(error)) from error
-        result = checked_result(pending, runtime, model, contract, config)
+        result = checked_result(pending, runtime, model, written, config, source=contract)
     return result
 
 
-def _convert(library: ModuleType, model: nn.Module, contract: ModelContract, config: ExportConfig) -> Any:
-    """The package in memory, as coremltools' MLModel."""
-    precision = library.precision.FLOAT32 if contract.recipe == "fp32" else library.precision.FLOAT16
+def _convert(
+    library: ModuleType,
+    model: nn.Module,
+    contract: ModelContract,
+    written: ModelContract,
+    config: ExportConfig,
+    recipe: str,
+) -> Any:
+    """The package in memory, as coremltools' MLModel. contract: of the network; written: of the package."""
+    precision = library.precision.FLOAT32 if recipe == "fp32" else _half_precision(library)
     try:
         with quiet():
-            if contract.recipe == "int8-static":
-                deployable = _quantized(model, cast("NDArray[np.uint8]", config.calibration_crops))
+            if recipe == "int8-static":
+                # coremltools rejects int32 biases; CoreML adds them in float16.
+                deployable = static_graph(model, config, int32_bias=False)
             else:
                 deployable = Deployable(model).eval()
-            package = to_package(library, deployable, contract, precision)
-            return _quantize_weights(package) if contract.recipe == "int8-weights" else package
+            if config.decoded:
+                deployable = DecodedNetwork(deployable, contract)
+            package = to_package(library, deployable, written, precision)
+            return _quantize_weights(package) if recipe == "int8-weights" else package
     except ProbPoseError:
         raise
     except Exception as error:  # torch.export and coremltools raise whatever their passes stumble over
@@ -114,10 +137,11 @@ def _convert(library: ModuleType, model: nn.Module, contract: ModelContract, con
 def to_package(library: ModuleType, deployable: nn.Module, contract: ModelContract, precision: Any) -> Any:
     """A graph with the signature of `Deployable`, quantized or not, as coremltools' MLModel.
 
-    precision: ``library.precision.FLOAT16`` or ``FLOAT32``, the type of everything that is not 8-bit.
+    precision: ``library.precision.FLOAT32`` or `_half_precision`, the type of everything that is not 8-bit.
     """
     example = torch.zeros(1, 3, contract.input_wh[1], contract.input_wh[0])
     program = torch.export.export(_RgbPlanes(deployable), (example,)).run_decompositions({})
+    _name_decode(program)
     return library.convert(
         program,
         inputs=[library.ImageType("image", tuple(example.shape), color_layout=library.colorlayout.RGB)],
@@ -128,12 +152,37 @@ def to_package(library: ModuleType, deployable: nn.Module, contract: ModelContra
     )
 
 
-def _quantized(model: nn.Module, calibration_crops: NDArray[np.uint8]) -> nn.Module:
-    from probpose_quant.calibrate import quantize_static
-    from probpose_quant.recipes import RECIPES
+def _half_precision(library: ModuleType) -> Any:
+    """float16, but for the decode: 11 bits place a keypoint at the far side of the crop only to a sixteenth of a pixel,
+    and they make neighbouring cells of a wide map equal.
+    """
 
-    # coremltools rejects int32 biases; CoreML adds them in float16.
-    return quantize_static(model, calibration_crops, RECIPES["int8-static"], int32_bias=False)
+    def in_decode(operation: Any) -> bool:
+        return operation is not None and _DECODE in str(operation.name)
+
+    def is_half(operation: Any) -> bool:
+        # Some operations lose the name of what they came from; they read one that did not.
+        given = [
+            value
+            for values in operation.inputs.values()
+            for value in (values if isinstance(values, tuple) else (values,))
+        ]
+        return not in_decode(operation) and not any(in_decode(value.op) for value in given)
+
+    return library.transform.FP16ComputePrecision(op_selector=is_half)
+
+
+def _name_decode(program: torch.export.ExportedProgram) -> None:
+    """Mark what belongs to `DecodeInGraph` by its name, the one thing that reaches coremltools."""
+    renamed = {}
+    for node in program.graph.nodes:
+        classes = [str(kind) for _, kind in (node.meta.get("nn_module_stack") or {}).values()]
+        if node.op == "call_function" and any("DecodeInGraph" in kind for kind in classes):
+            before = node.name
+            node._rename(_DECODE + before)
+            renamed[before] = node.name
+    for output in program.graph_signature.output_specs:
+        output.arg.name = renamed.get(output.arg.name, output.arg.name)
 
 
 def _quantize_weights(package: Any) -> Any:
@@ -142,7 +191,11 @@ def _quantize_weights(package: Any) -> Any:
     weights = optimize.OpLinearQuantizerConfig(
         mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=_SMALLEST_INT8_WEIGHT
     )
-    return optimize.linear_quantize_weights(package, optimize.OptimizationConfig(global_config=weights))
+    config = optimize.OptimizationConfig(global_config=weights)
+    for name in optimize.get_weights_metadata(package, weight_threshold=_SMALLEST_INT8_WEIGHT):
+        if _DECODE in name:
+            config.set_op_name(name, None)
+    return optimize.linear_quantize_weights(package, config)
 
 
 def _describe(package: Any, contract: ModelContract) -> None:

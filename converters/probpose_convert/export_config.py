@@ -12,6 +12,9 @@ from torch import nn
 from probpose_edge.exceptions import CheckpointError, InputError
 from probpose_edge.metadata import PRECISIONS, ModelContract
 from probpose_models.torch_runtime import TorchRuntime
+from probpose_quant.calibrate import check_crops, crops_hash
+from probpose_quant.finite_weights import refuse_broken_weights
+from probpose_quant.quantization import Quantization
 
 INT8_RECIPES = ("int8-static", "int8-dynamic", "int8-weights")
 """Every recipe name of precision ``int8``; a format takes some of them."""
@@ -28,6 +31,8 @@ class ExportConfig:
     recipe: one of `INT8_RECIPES` with precision ``"int8"``; None takes the format's default.
     calibration_crops: (M, H, W, 3) uint8 RGB, M >= 1; what a static int8 recipe takes its ranges from.
     parity_crops: (P, H, W, 3) uint8 RGB, P >= 1; the file is compared with the network on these.
+    quantization: recipe and ranges that the checkpoint carries; ``int8-static`` then means these, in every format.
+    decoded: end the file in keypoints instead of maps (see `probpose_models.decode_in_graph.DecodeInGraph`).
     """
 
     out: Path
@@ -35,6 +40,8 @@ class ExportConfig:
     parity_crops: NDArray[np.uint8]
     recipe: str | None = None
     calibration_crops: NDArray[np.uint8] | None = None
+    decoded: bool = False
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -62,7 +69,7 @@ def resolve_recipe(config: ExportConfig, *, default: str, supported: tuple[str, 
     """The name of the recipe to use: the precision itself for fp32 and fp16, else one of `supported`.
 
     default: recipe that precision ``int8`` means for this format. Raises `InputError` for a recipe the format does
-    not have, and for a static recipe without calibration crops.
+    not have, and for a static recipe without calibration crops or with crops of one colour.
     """
     if config.precision != "int8":
         return config.precision
@@ -71,12 +78,54 @@ def resolve_recipe(config: ExportConfig, *, default: str, supported: tuple[str, 
         raise InputError(
             f"The int8 recipe of {format} must be one of {', '.join(supported)}, got {recipe!r}. Choose one of them."
         )
-    if recipe == "int8-static" and config.calibration_crops is None:
+    if recipe == "int8-static" and config.calibration_crops is None and config.quantization is None:
         raise InputError(
             "The recipe int8-static takes its ranges from example crops and got none. "
             "Name annotated pictures with --calib (calibration_crops in Python)."
         )
+    if recipe == "int8-static" and config.calibration_crops is not None:
+        check_crops(config.calibration_crops)
     return recipe
+
+
+def written_recipe(config: ExportConfig, recipe: str) -> str:
+    """What the file's contract calls the recipe: saved ranges have the name they were saved under."""
+    return config.quantization.recipe.name if config.quantization and recipe == "int8-static" else recipe
+
+
+def written_calibration(contract: ModelContract, config: ExportConfig, recipe: str) -> dict[str, float | str]:
+    """The contract's record of calibration, and what the ranges of ``int8-static`` were taken from: how many crops,
+    and a hash of their pixels."""
+    if recipe != "int8-static":
+        return contract.calibration
+    if config.quantization is not None:
+        origin = config.quantization.origin
+        known = {name: origin[f"calibration_{name}"] for name in ("crops", "sha256") if f"calibration_{name}" in origin}
+    else:
+        crops = config.calibration_crops
+        assert crops is not None  # resolve_recipe refused that
+        known = {"crops": len(crops), "sha256": crops_hash(crops)}
+    return {**contract.calibration, **{f"int8_{name}": value for name, value in known.items()}}
+
+
+def static_graph(
+    network: nn.Module, config: ExportConfig, *, int32_bias: bool, unsigned_activations: bool = False
+) -> nn.Module:
+    """The graph of the recipe ``int8-static``, from saved ranges or from the calibration crops."""
+    from probpose_quant.calibrate import quantize_static
+    from probpose_quant.recipes import RECIPES
+
+    saved = config.quantization
+    crops = config.parity_crops if saved else config.calibration_crops
+    assert crops is not None  # resolve_recipe refused that
+    return quantize_static(
+        network,
+        crops,
+        saved.recipe if saved else RECIPES["int8-static"],
+        int32_bias=int32_bias,
+        unsigned_activations=unsigned_activations,
+        ranges=saved.ranges if saved else None,
+    )
 
 
 def check_model(model: nn.Module, contract: ModelContract, config: ExportConfig) -> None:
@@ -87,12 +136,7 @@ def check_model(model: nn.Module, contract: ModelContract, config: ExportConfig)
     CheckpointError: a weight is NaN or infinite, or the network has other outputs than its contract says.
     InputError: crops of another size than the network's input.
     """
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise CheckpointError(
-                f"The weights must be finite, but {name} of {contract.model} has NaN or infinite values. "
-                "Use a checkpoint from before training diverged."
-            )
+    refuse_broken_weights(model, contract)
     expected = (contract.input_wh[1], contract.input_wh[0], 3)
     for label, crops in (("Parity crops", config.parity_crops), ("Calibration crops", config.calibration_crops)):
         if crops is not None and crops.shape[1:] != expected:

@@ -15,11 +15,13 @@ class Parity:
     Attributes
     ----------
     crops: number of crops compared.
-    logits_max_abs: largest absolute difference of a logit.
+    logits_max_abs: largest absolute difference of a logit; this and the next two are None for a file that decodes its
+        maps itself.
     logits_relative: root mean square of the difference, divided by that of the reference.
     map_overlap: mean over maps of ``sum(min(p, q))`` after sparsemax; 1 if all maps are equal, 0 if none touch. Plain
         heatmaps, negative values taken as 0, are first divided by the mean of both sums.
-    keypoint_shift_cell: median distance between decoded keypoints, in heatmap cells.
+    keypoint_shift_cell: median distance between decoded keypoints, in heatmap cells; the network's are decoded by the
+        SDK.
     presence_max_abs, visibility_max_abs, quality_max_abs: largest absolute difference of a probability; of a plain
         heatmap network that of the confidence, which stands for all three.
     probability_mean_abs: mean absolute difference over all probabilities of the three kinds.
@@ -28,9 +30,9 @@ class Parity:
     """
 
     crops: int
-    logits_max_abs: float
-    logits_relative: float
-    map_overlap: float
+    logits_max_abs: float | None
+    logits_relative: float | None
+    map_overlap: float | None
     keypoint_shift_cell: float
     presence_max_abs: float
     visibility_max_abs: float

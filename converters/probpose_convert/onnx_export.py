@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
+from probpose_convert.export_config import (
+    ExportConfig,
+    check_model,
+    resolve_recipe,
+    static_graph,
+    written_calibration,
+    written_recipe,
+)
 from probpose_convert.export_result import ExportResult
 from probpose_convert.onnx_graph import fold_pads, store_linear_layers_for_integers, strip_notes
 from probpose_convert.onnx_network import HalfNetwork, IntegerNetwork, OnnxNetwork
@@ -18,6 +25,7 @@ from probpose_edge.exceptions import ConversionError
 from probpose_edge.extras import import_extra
 from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.runtimes.onnx import OnnxRuntime
+from probpose_models.decode_in_graph import DecodedNetwork, decoded_contract
 
 RECIPES_OF_ONNX = ("int8-static",)
 OPSET = 20
@@ -29,7 +37,8 @@ def export_onnx(model: nn.Module, contract: ModelContract, config: ExportConfig)
 
     model: the network in float32; it is not changed. contract: what its checkpoint says. ``int8`` means
     ``int8-static``: uint8 activations per tensor (the fast signedness on x86-64), int8 weights per channel, int32
-    biases, ranges from the calibration crops; the maps and probabilities leave as float32 in every precision.
+    biases, ranges from the calibration crops; the maps and probabilities leave as float32 in every precision. With
+    ``config.decoded`` the decode follows in float32.
 
     Raises
     ------
@@ -44,33 +53,35 @@ def export_onnx(model: nn.Module, contract: ModelContract, config: ExportConfig)
     with quiet_libraries():
         for module in ("onnx", "onnxscript", "onnxruntime"):
             import_extra("Writing .onnx files", module, "convert")
-        network = _network(model, contract, config, recipe)
-        program = _translate(network, contract)
-    written = contract.replace(
-        format="onnx", precision=config.precision, recipe=recipe, versions={**contract.versions, **_versions(config)}
+        network = _network(model, contract, config)
+        outline = contract
+        if config.decoded:
+            network, outline = DecodedNetwork(network, contract), decoded_contract(contract)
+        program = _translate(network, outline)
+    written = outline.replace(
+        format="onnx",
+        precision=config.precision,
+        recipe=written_recipe(config, recipe),
+        calibration=written_calibration(contract, config, recipe),
+        versions={**contract.versions, **_versions(config)},
     )
     program.model.metadata_props[METADATA_KEY] = written.to_json()
     with pending_output(config.out) as pending:
         program.save(pending)
         runtime = OnnxRuntime(pending)
-        result = checked_result(pending, runtime, model, written, config)
+        result = checked_result(pending, runtime, model, written, config, source=contract)
     return result
 
 
-def _network(model: nn.Module, contract: ModelContract, config: ExportConfig, recipe: str) -> nn.Module:
+def _network(model: nn.Module, contract: ModelContract, config: ExportConfig) -> nn.Module:
     """The module to translate: float32, float16, or with quantize and dequantize operators in it."""
     if config.precision == "fp16":
         return HalfNetwork(model, contract.input_wh).eval()
     if config.precision == "fp32":
         return OnnxNetwork(model, contract.input_wh).eval()
     import_extra("Quantizing to int8", "torchao", "convert")
-    from probpose_quant.calibrate import quantize_static
-    from probpose_quant.recipes import RECIPES
-
     network = IntegerNetwork(model, contract.input_wh)
-    crops = config.calibration_crops
-    assert crops is not None  # resolve_recipe refused that
-    return quantize_static(network, crops, RECIPES[recipe], int32_bias=True, unsigned_activations=True)
+    return static_graph(network, config, int32_bias=True, unsigned_activations=True)
 
 
 def _translate(network: nn.Module, contract: ModelContract) -> Any:

@@ -13,10 +13,12 @@ from probpose_convert.export_config import ExportConfig
 from probpose_convert.export_result import ExportResult, Parity
 from probpose_convert.pending_output import size_on_disk
 from probpose_edge.decode import decode_heatmaps, decode_maps
-from probpose_edge.exceptions import ConversionError
+from probpose_edge.estimator import PoseEstimator
+from probpose_edge.exceptions import ConversionError, ModelFileError
 from probpose_edge.metadata import ModelContract
 from probpose_edge.probmap import sparsemax_maps
 from probpose_edge.runtimes.base import RawOutputs, Runtime
+from probpose_models.decode_in_graph import decoded_contract
 from probpose_models.torch_runtime import TorchRuntime
 
 
@@ -67,6 +69,41 @@ def measure_parity(runtime: Runtime, model: nn.Module, contract: ModelContract, 
                 "Try another precision or recipe; the file was not kept."
             )
     return _compare(reference, outputs, contract)
+
+
+def measure_decoded_parity(
+    runtime: Runtime, model: nn.Module, contract: ModelContract, crops: NDArray[np.uint8]
+) -> Parity:
+    """The same for a file that decodes its maps itself: its keypoints against those of the SDK.
+
+    contract: of the network, with its calibration. Raises as `measure_parity`.
+    """
+    width, height = contract.input_wh
+    # Windows in which image pixels are pixels of the crop.
+    frame = np.array([(width - 1) / 2, (height - 1) / 2, width - 1, height - 1], dtype=np.float64)
+    windows = np.tile(frame, (len(crops), 1))
+    expected = PoseEstimator(TorchRuntime(model), contract).predict_crops(crops, windows)
+    try:
+        got = PoseEstimator(runtime, decoded_contract(contract)).predict_crops(crops, windows)
+    except ModelFileError as error:
+        raise ConversionError(f"The converted file is unusable in {runtime.name} and was not kept: {error}") from error
+    cell = (np.array(contract.input_wh) - 1.0) / (np.array(contract.heatmap_wh) - 1.0)
+    shift = np.linalg.norm((got.keypoints - expected.keypoints) / cell, axis=-1)
+    presence, visibility, quality = (
+        np.abs(getattr(got, name).astype(np.float64) - getattr(expected, name))
+        for name in ("presence", "visibility", "quality")
+    )
+    return Parity(
+        crops=len(crops),
+        logits_max_abs=None,
+        logits_relative=None,
+        map_overlap=None,
+        keypoint_shift_cell=float(np.median(shift)),
+        presence_max_abs=float(presence.max()),
+        visibility_max_abs=float(visibility.max()),
+        quality_max_abs=float(quality.max()),
+        probability_mean_abs=float(np.mean([presence.mean(), visibility.mean(), quality.mean()])),
+    )
 
 
 def check_parity(parity: Parity, precision: str) -> None:
@@ -158,15 +195,22 @@ def _compare_maps(
 
 
 def checked_result(
-    pending: Path, runtime: Runtime, model: nn.Module, contract: ModelContract, config: ExportConfig
+    pending: Path,
+    runtime: Runtime,
+    model: nn.Module,
+    contract: ModelContract,
+    config: ExportConfig,
+    *,
+    source: ModelContract,
 ) -> ExportResult:
     """Compare a file that has no name yet with the network, refuse it if it is too far off, and describe it.
 
-    pending: the file. runtime: opened on it; it is closed. contract: what the file says about itself.
-    Raises `ConversionError` as `measure_parity` and `check_parity`.
+    pending: the file. runtime: opened on it; it is closed. contract: what the file says about itself. source: what the
+    network's contract says. Raises `ConversionError` as `measure_parity` and `check_parity`.
     """
     try:
-        parity = measure_parity(runtime, model, contract, config.parity_crops)
+        measure = measure_decoded_parity if config.decoded else measure_parity
+        parity = measure(runtime, model, source, config.parity_crops)
     finally:
         runtime.close()
     check_parity(parity, config.precision)

@@ -65,6 +65,9 @@ def _append(model: Any, tail: Any) -> None:
             for side in (operator.inputs, operator.outputs)
         )
         graph.operators.append(operator)
+    for name, index in given.items():
+        # Its name goes to what the decode makes of it.
+        graph.tensors[index].name = b"network/" + name
     graph.outputs = [places[int(index)] for index in added.outputs]
     for entry in tail_signature.outputs:
         entry.tensorIndex = places[entry.tensorIndex]

@@ -29,11 +29,19 @@ from pathlib import Path
 
 from torch import nn
 
-from probpose_convert.export_config import ExportConfig, check_model, resolve_recipe
+from probpose_convert.export_config import (
+    ExportConfig,
+    check_model,
+    resolve_recipe,
+    written_calibration,
+    written_recipe,
+)
 from probpose_convert.export_result import ExportResult
 from probpose_convert.parity import checked_result
 from probpose_convert.pending_output import pending_output
 from probpose_convert.tflite_calibrate import Ranges, activation_ranges, weight_ranges
+from probpose_convert.tflite_carry import carry_ranges
+from probpose_convert.tflite_decode import append_decode
 from probpose_convert.tflite_flatbuffer import with_contract
 from probpose_convert.tflite_graph import float_tflite
 from probpose_convert.tflite_quantize import INT8_RECIPES, quantize_tflite
@@ -41,6 +49,7 @@ from probpose_edge.exceptions import ConversionError, InputError, ModelFileError
 from probpose_edge.extras import import_extra
 from probpose_edge.metadata import ModelContract
 from probpose_edge.runtimes.litert import LiteRTRuntime
+from probpose_models.decode_in_graph import decoded_contract
 
 DEFAULT_INT8 = {"probpose-m": "int8-static", "probpose-s": "int8-dynamic"}
 """Model → the recipe that was fastest; see above. A network with two maps (``-dh``) takes that of the one with one."""
@@ -56,8 +65,8 @@ def export_tflite(
     """Convert a network to a self-contained .tflite file for one crop at a time, and compare the two before it is kept.
 
     model: the network; it is not changed. contract: what its checkpoint says. Precision ``int8`` means `DEFAULT_INT8`;
-    `quantize_tflite` says what each recipe does. progress: called with (crops done, crops in all) while
-    ``int8-static`` is calibrated.
+    `quantize_tflite` says what each recipe does. With ``config.decoded`` the decode follows in float32. progress:
+    called with (crops done, crops in all) while ``int8-static`` is calibrated.
 
     Raises
     ------
@@ -77,15 +86,22 @@ def export_tflite(
         import_extra("Quantizing .tflite files", "ai_edge_quantizer", "convert")
     content = float_tflite(model, contract.input_wh)
     if recipe != "fp32":
-        ranges = _ranges(content, config, progress) if recipe == "int8-static" else None
-        content = quantize_tflite(content, recipe, ranges)
-    written = contract.replace(
-        format="tflite", precision=config.precision, recipe=recipe, versions={**contract.versions, **_versions(recipe)}
+        ranges, kept = _ranges(content, model, config, progress) if recipe == "int8-static" else (None, frozenset())
+        content = quantize_tflite(content, recipe, ranges, float_outputs=kept)
+    outline = contract
+    if config.decoded:
+        content, outline = append_decode(content, contract), decoded_contract(contract)
+    written = outline.replace(
+        format="tflite",
+        precision=config.precision,
+        recipe=written_recipe(config, recipe),
+        calibration=written_calibration(contract, config, recipe),
+        versions={**contract.versions, **_versions(recipe)},
     )
     with pending_output(config.out) as pending:
         pending.write_bytes(with_contract(content, written))
         runtime = _open(pending, recipe)
-        result = checked_result(pending, runtime, model, written, config)
+        result = checked_result(pending, runtime, model, written, config, source=contract)
     return result
 
 
@@ -100,11 +116,17 @@ def _open(path: Path, recipe: str) -> LiteRTRuntime:
         ) from error
 
 
-def _ranges(content: bytes, config: ExportConfig, progress: Callable[[int, int], None] | None) -> Ranges:
+def _ranges(
+    content: bytes, model: nn.Module, config: ExportConfig, progress: Callable[[int, int], None] | None
+) -> tuple[Ranges, frozenset[str]]:
+    """Ranges by tensor, and the outputs of operators that a saved recipe keeps in float."""
+    if config.quantization is not None:
+        carried = carry_ranges(content, model, config.quantization, config.parity_crops[0])
+        return carried.ranges, carried.float_outputs
     crops = config.calibration_crops
     assert crops is not None  # resolve_recipe refused that
     activations = activation_ranges(content, crops, progress=progress)
-    return {**activations, **weight_ranges(content, activations)}
+    return {**activations, **weight_ranges(content, activations)}, frozenset()
 
 
 def _versions(recipe: str) -> dict[str, str]:

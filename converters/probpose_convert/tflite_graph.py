@@ -67,22 +67,30 @@ def float_tflite(model: nn.Module, input_wh: tuple[int, int]) -> bytes:
     translate.
     """
     global _latest
+    network = TfliteNetwork(copy.deepcopy(model).to(device="cpu", dtype=torch.float32), input_wh).eval()
+    fingerprint = _fingerprint(network)
+    if _latest is None or _latest[0] != fingerprint:
+        image = torch.zeros(1, input_wh[1], input_wh[0], 3, dtype=torch.uint8)
+        _latest = (fingerprint, translate(network, {INPUT_NAME: image}))
+    return _latest[1]
+
+
+def translate(module: nn.Module, example: dict[str, Tensor]) -> bytes:
+    """A module that returns a dictionary of tensors as a float32 TFLite model; `example` has its inputs by name.
+
+    Raises `MissingExtraError` without litert_torch, `ConversionError` if it cannot translate an operator.
+    """
     with _quiet_litert():
         litert_torch = import_extra("Writing .tflite files", "litert_torch", "convert")
-        network = TfliteNetwork(copy.deepcopy(model).to(device="cpu", dtype=torch.float32), input_wh).eval()
-        fingerprint = _fingerprint(network)
-        if _latest is None or _latest[0] != fingerprint:
-            image = torch.zeros(1, input_wh[1], input_wh[0], 3, dtype=torch.uint8)
-            try:
-                content = litert_torch.convert(network, sample_kwargs={INPUT_NAME: image}).model_content()
-            except Exception as error:  # whatever any of torch.export, jax and MLIR raise
-                reason = " ".join(str(error).split())[:300]
-                raise ConversionError(
-                    "A network must consist of operators that TFLite has, but translating it failed with "
-                    f"{type(error).__name__}: {reason}. Report this, or choose another format."
-                ) from error
-            _latest = (fingerprint, tidied(bytes(content)))
-        return _latest[1]
+        try:
+            content = litert_torch.convert(module, sample_kwargs=example).model_content()
+        except Exception as error:  # whatever any of torch.export, jax and MLIR raise
+            reason = " ".join(str(error).split())[:300]
+            raise ConversionError(
+                "A network must consist of operators that TFLite has, but translating it failed with "
+                f"{type(error).__name__}: {reason}. Report this, or choose another format."
+            ) from error
+        return tidied(bytes(content))
 
 
 def _fingerprint(network: nn.Module) -> str:
