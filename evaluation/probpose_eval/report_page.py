@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import takewhile
-from typing import Any
 
 from probpose_eval.limits import MAX_DROP, signed
-from probpose_eval.model_scores import BinaryScores, ModelScores
+from probpose_eval.model_scores import BinaryScores
 from probpose_eval.report import FileReport, Report, SetScores
 from probpose_eval.report_figures import (
     FORMAT_COLORS,
@@ -20,10 +18,10 @@ from probpose_eval.report_figures import (
     reliability_figure,
     trade_figure,
 )
+from probpose_eval.report_tables import Cell, Texts, broken_figures, is_reference, set_tables
 from probpose_eval.report_text import (
     NONE,
     change,
-    difference,
     headline,
     how_run,
     megabytes,
@@ -34,18 +32,6 @@ from probpose_eval.report_text import (
     speed,
 )
 from probpose_eval.worst_pictures import WorstPicture
-
-Texts = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """A cell of a table: a value with smaller lines below; bad: red. tag: how it is set off, a class of the page."""
-
-    value: str
-    notes: tuple[str, ...] = ()
-    bad: bool = False
-    tag: str = ""
 
 
 def page_of(report: Report, pictures: Sequence[WorstPicture]) -> Texts:
@@ -60,7 +46,7 @@ def page_of(report: Report, pictures: Sequence[WorstPicture]) -> Texts:
         "remarks": remarks(report),
         "files": _files(report, focus),
         "trade": _trade(report, focus),
-        "sets": [_set(report, name) for name in report.sets()],
+        "sets": [set_tables(report, name) for name in report.sets()],
         "reliability": _reliability(report, focus),
         "keypoints": _keypoints(report, focus),
         "worst": _worst(report, pictures),
@@ -81,19 +67,11 @@ def _subtitle(report: Report) -> str:
     return " · ".join([*parts, report.machine.processor, f"probpose-edge {report.protocol.versions['probpose-edge']}"])
 
 
-def _is_reference(report: Report, file: FileReport) -> bool:
-    return file.label == report.protocol.reference
-
-
 def _short(report: Report, label: str) -> str:
     """The label without what all labels begin with, up to a dash."""
     columns = zip(*(file.label for file in report.files), strict=False)
     common = "".join(letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, columns))
     return label[common.rfind("-") + 1 :] if len(report.files) > 1 else label
-
-
-def _broken(file: FileReport, name: str) -> set[str]:
-    return {result.limit.figure for result in file.limits if result.set_name == name and result.kept is False}
 
 
 def _files(report: Report, focus: str | None) -> Texts:
@@ -103,10 +81,10 @@ def _files(report: Report, focus: str | None) -> Texts:
     header += [f"Presence ECE, {focus}"] if focus else []
     rows = []
     for file in report.files:
-        cells = [_mark(file, is_reference=_is_reference(report, file)), _size(file), _latency(file)]
+        cells = [_mark(file, is_reference=is_reference(report, file)), _size(file), _latency(file)]
         for name in names:
             scores = file.sets()[name]
-            broken = _broken(file, name)
+            broken = broken_figures(file, name)
             cells.append(_metric(scores, "AP", bad="AP" in broken))
             cells.append(_metric(scores, "Ex-AP", bad="Ex-AP" in broken))
         if focus:
@@ -116,7 +94,7 @@ def _files(report: Report, focus: str | None) -> Texts:
                 Cell(
                     value=number(scores.scores.whole.presence.ece),
                     notes=() if ece is None else tuple(change(ece, unit=1, decimals=3).split(" ", 1)),
-                    bad="presence-ece" in _broken(file, focus),
+                    bad="presence-ece" in broken_figures(file, focus),
                 )
             )
         rows.append(
@@ -125,7 +103,7 @@ def _files(report: Report, focus: str | None) -> Texts:
                 "kind": f"{file.format} · {file.recipe}",
                 "run": how_run(file),
                 "notes": _layers(file),
-                "reference": _is_reference(report, file),
+                "reference": is_reference(report, file),
                 "cells": cells,
             }
         )
@@ -239,122 +217,6 @@ def _dot(report: Report, file: FileReport, cost: float, focus: str, *, named: bo
     )
 
 
-def _set(report: Report, name: str) -> Texts:
-    description = report.sets()[name]
-    shares = ", ".join(f"{area} {share:.1f}" for area, share in description.domain_shares.items())
-    presence = report.reference.sets()[name].scores.whole.presence
-    return {
-        "name": name,
-        "description": (
-            f"{description.name}: {description.persons} labelled persons in {description.images} pictures; "
-            f"{presence.positives} keypoints in the window and {presence.negatives} that are not; by area (%): "
-            f"{shares}."
-        ),
-        "truth_note": (
-            "The reference's figures in the first row; small: difference to it. ECE and AUSE are errors, smaller is "
-            "better; r: correlation of the predicted quality with the true OKS; credible regions: how far their "
-            "coverage is from what they claim. Best score: AP with the true OKS as score, what a better score could "
-            "bring."
-        ),
-        "drift_note": (
-            "Same crops, whoever is right. Keypoints that the reference says are present: how far they moved, the OKS "
-            "between the two places, divergence and overlap of the maps. Presence, visibility, quality: size of the "
-            "shift, mean and 95th percentile, and decisions that flipped."
-        ),
-        "areas_note": (
-            "Mean Ex-OKS × 100 by where the keypoint is: A visible in the picture, B hidden in it, C cut off but in "
-            "the window, D in the window beyond the border, E outside the window."
-        ),
-        "truth": _truth(report, name),
-        "drift": _drift(report, name),
-        "areas": _areas(report, name),
-    }
-
-
-_COLUMNS: tuple[tuple[str, str, Callable[[ModelScores], float | None], float, int], ...] = (
-    ("mean OKS", "mean-OKS", lambda s: s.mean_oks, 1, 3),
-    ("presence ECE", "presence-ece", lambda s: s.whole.presence.ece, 1, 3),
-    ("AUROC", "presence-auroc", lambda s: s.whole.presence.auroc, 1, 3),
-    ("balanced accuracy", "presence-balanced-accuracy", lambda s: s.whole.presence.balanced_accuracy, 1, 3),
-    ("visibility ECE", "visibility-ece", lambda s: s.whole.visibility.ece, 1, 3),
-    ("AUROC", "visibility-auroc", lambda s: s.whole.visibility.auroc, 1, 3),
-    ("quality r", "quality-pearson", lambda s: s.whole.quality.pearson, 1, 3),
-    ("quality AUSE", "quality-ause", lambda s: s.whole.quality.ause, 1, 3),
-    (
-        "credible regions",
-        "coverage-error",
-        lambda s: None if s.whole.coverage is None else s.whole.coverage.error,
-        1,
-        3,
-    ),
-    ("AP, constant score", "", lambda s: s.score_gap.constant, 0.01, 1),
-    ("AP, best score", "", lambda s: s.score_gap.true_oks, 0.01, 1),
-)
-"""Title, name in limits, figure, its unit, digits."""
-
-
-def _truth(report: Report, name: str) -> Texts:
-    base: ModelScores = report.reference.sets()[name].scores
-    rows = []
-    for file in report.files:
-        scores = file.sets()[name].scores
-        broken = _broken(file, name)
-        cells = []
-        for _, figure, read, unit, decimals in _COLUMNS:
-            value = read(scores)
-            note = "" if _is_reference(report, file) else difference(value, read(base), unit=unit, decimals=decimals)
-            shown = number(None if value is None else value / unit, decimals)
-            cells.append(Cell(value=shown, notes=(note,) if note else (), bad=figure in broken))
-        rows.append({"label": file.label, "reference": _is_reference(report, file), "cells": cells})
-    return {"header": ["File", *(column[0] for column in _COLUMNS)], "rows": rows}
-
-
-def _drift(report: Report, name: str) -> Texts:
-    rows = []
-    for file in report.files:
-        drift = file.sets()[name].drift
-        if drift is None:
-            continue
-        all_ = drift.overall
-        cells = [
-            Cell(value=number(all_.moved_px, 1), notes=(f"95 %: {number(all_.moved_px_p95, 1)}",)),
-            Cell(value=points(all_.moved_share), notes=(f"95 %: {points(all_.moved_share_p95)}",)),
-            Cell(value=number(all_.oks), notes=(f"5 %: {number(all_.oks_p05)}",)),
-            Cell(value=number(all_.kl)),
-            Cell(value=number(all_.overlap)),
-            *(
-                Cell(value=number(head.mean), notes=(f"95 %: {number(head.p95)}",))
-                for head in (all_.presence, all_.visibility, all_.quality)
-            ),
-            Cell(value=points(all_.presence.flipped), notes=(f"visible: {points(all_.visibility.flipped)}",)),
-            Cell(value=", ".join(drift.worst_keypoints[:2]).replace("_", " ")),
-        ]
-        rows.append({"label": file.label, "reference": False, "cells": cells})
-    header = [
-        "File", "moved, px", "moved, % of box", "OKS between", "map KL, nats", "map overlap", "presence shift",
-        "visibility shift", "quality shift", "presence flipped, %", "worst keypoints",
-    ]  # fmt: skip
-    return {"header": header, "rows": rows}
-
-
-def _areas(report: Report, name: str) -> Texts:
-    base = report.reference.sets()[name].scores.areas
-    rows = []
-    for file in report.files:
-        areas = file.sets()[name].scores.areas
-        cells = [
-            Cell(
-                value=points(scores.ex_oks),
-                notes=()
-                if _is_reference(report, file) or scores.ex_oks is None
-                else (difference(scores.ex_oks, base[area].ex_oks, unit=0.01, decimals=1),),
-            )
-            for area, scores in areas.items()
-        ]
-        rows.append({"label": file.label, "reference": _is_reference(report, file), "cells": cells})
-    return {"header": ["File", *(f"{area} ({scores.labelled})" for area, scores in base.items())], "rows": rows}
-
-
 MOST_KEYPOINTS = 26
 """Keypoints with a bar: those of a body, not those of every finger."""
 FEWEST_IN_BIN = 10
@@ -384,7 +246,7 @@ def _reliability(report: Report, focus: str | None) -> Texts:
     for index, file in enumerate(report.files):
         whole = file.sets()[focus].scores.whole
         svg = reliability_figure(
-            curves(file), references=[] if _is_reference(report, file) else references, name=f"reliability{index}"
+            curves(file), references=[] if is_reference(report, file) else references, name=f"reliability{index}"
         )
         caption = f"ECE: presence {number(whole.presence.ece)}, visibility {number(whole.visibility.ece)}"
         figures.append({"title": _short(report, file.label), "caption": caption, "svg": svg})
@@ -411,7 +273,7 @@ def _keypoints(report: Report, focus: str | None) -> Texts:
             for name, scores in file.sets()[focus].scores.keypoints.items()
         }
         for file in report.files
-        if not _is_reference(report, file)
+        if not is_reference(report, file)
     }
     sizes = {name: max((abs(each[name] or 0) for each in changes.values()), default=0) for name in base}
     shown = set(sorted(base, key=lambda name: -sizes[name])[:MOST_KEYPOINTS])

@@ -36,7 +36,7 @@ def _change(name: str, scores: SetScores) -> str:
 
 
 def beyond_limit(file: FileReport, result: LimitResult) -> float | None:
-    """The end of a difference's interval, in the unit of its limit, if it reaches beyond a limit that the value keeps."""
+    """The end of an interval, in the unit of its limit, where it reaches beyond a limit that the value keeps."""
     limit = result.limit
     difference = file.sets()[result.set_name].differences.get(limit.figure)
     if not result.kept or limit.kind != MAX_DROP or difference is None:
