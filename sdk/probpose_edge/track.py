@@ -146,7 +146,10 @@ class PoseTracker:
         self._detector: Detector = first_look(estimator) if detector is None else detector
         self._most = 1 if detector is None else self.settings.most_persons
         self._sigmas = np.array(estimator.contract.sigmas)
-        self._calibrated = {TEMPERATURE_KEY, LOST_SHARE_KEY} <= set(estimator.contract.calibration)
+        contract = estimator.contract
+        self._calibrated = {TEMPERATURE_KEY, LOST_SHARE_KEY} <= set(contract.calibration)
+        # A file that decodes its maps itself gives none.
+        self._calibrated = self._calibrated and contract.output_kind != "decoded"
         self._keep_maps = keep_maps
         self.reset()
 
@@ -305,7 +308,7 @@ class PoseTracker:
             person.seen = False
         chosen = [candidate for candidate, _, _ in persons]
         noise = self._noise(poses)[chosen]
-        seen = (poses if self._keep_maps else dataclasses.replace(poses, maps=None)).select(chosen)
+        seen = poses.select(chosen) if self._keep_maps else _without_maps(poses).select(chosen)
         keypoints = seen.keypoints.copy()
         for row, (_, person, followed) in enumerate(persons):
             smoothed = person.observe(
@@ -335,6 +338,10 @@ class PoseTracker:
         # A file without calibration: the annotators' spread (COCO: 2 sigma of the square root of the area).
         spread = np.square(2 * self._sigmas) * box_areas(poses.boxes)[:, None]
         return np.asarray(spread[..., None, None] * np.eye(2) * self.settings.smoothing**2 + least)
+
+
+def _without_maps(poses: Poses) -> Poses:
+    return dataclasses.replace(poses, maps=None, map_kind="heatmap" if poses.map_kind == "heatmap" else "")
 
 
 def first_look(estimator: Estimates) -> Detector:

@@ -306,6 +306,34 @@ def test_files_without_calibration_are_smoothed_too(contract: ModelContract) -> 
     assert (result.poses.keypoints != result.raw_keypoints).any()
 
 
+def test_files_that_decode_their_maps_themselves_are_asked_for_none(contract: ModelContract) -> None:
+    estimator = PoseEstimator(DotRuntime(), contract)
+    asked = []
+
+    class Decoded:
+        contract = estimator.contract.replace(
+            output_kind="decoded", calibration={"coverage_temperature": 1.0, "lost_share": 0.01}
+        )
+
+        def __call__(self, image: np.ndarray, boxes: Any = None, *, return_maps: Any = False) -> Poses:
+            asked.append(return_maps)
+            return estimator(image, boxes)
+
+    tracker = PoseTracker(Decoded(), None)
+    assert [tracker(draw((x, 150.0))).identities.tolist() for x in (200.0, 203.0)] == [[1], [1]]
+    assert set(asked) == {False}
+
+
+def test_maps_are_kept_where_they_are_drawn(make: Callable[..., Any]) -> None:
+    tracker, _, boxes = make()
+    dropped = step(tracker, boxes, (200.0, 150.0)).poses
+    assert (dropped.maps, dropped.map_kind) == (None, "")
+    kept = PoseTracker(tracker._estimator, boxes, keep_maps=True)(draw((200.0, 150.0))).poses
+    assert kept.maps is not None
+    assert kept.maps.shape == (1, 5, 16, 12)
+    assert kept.map_kind == "calibrated"
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
