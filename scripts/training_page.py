@@ -97,8 +97,9 @@ def ablation_section(document: Document) -> list[str]:
         "",
         f"Four runs of `probpose-m` on crops of {width}×{height} pixels (a quarter of the usual work), from ImageNet "
         f"weights with the first {document['freeze']} backbone blocks kept, {document['samples']:,} samples each, one "
-        f"seed, the same data: they differ in the crop augmentation (probability {document['crop']} or 0) and in what "
-        "the network gives, probability maps with presence, visibility and quality, or plain heatmaps (mean squared "
+        f"seed, the same data, half-body windows with probability {document['half_body']:g}: they differ in the crop "
+        f"augmentation (probability {document['crop']} or 0) and in what the network gives, probability maps with "
+        "presence, visibility and quality, or plain heatmaps (mean squared "
         "error, Gaussians of 1 cell) whose peak is the confidence. Judged are the last averaged weights on "
         "`person_keypoints_val.json` with true boxes, plain and cropped (`probpose-edge data crop`, mean of seeds 0 "
         f"to {document['crop_seeds'] - 1}; a bootstrap sample draws a picture with all its cuts). Presence thresholds "
