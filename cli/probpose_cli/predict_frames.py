@@ -115,7 +115,7 @@ def follow(job: Job, predictor: Predictor, outputs: Outputs, *, tracked: bool) -
         source = job.open()
         live = stack.enter_context(LiveStream(source, _process(predictor, tracker, outputs)))
         video = stack.enter_context(VideoFile(job.drawn[0], fps=source.fps)) if job.drawn else None
-        update = stack.enter_context(progress_bar(f"predicting {job.name}"))
+        update = stack.enter_context(progress_bar(f"predicting {source.name}"))
         try:
             for result in live:
                 frame, (poses, identities) = result.frame, result.result
@@ -143,10 +143,10 @@ def follow(job: Job, predictor: Predictor, outputs: Outputs, *, tracked: bool) -
                 raise
         finally:
             if source.live:
-                err.print(f"{job.name}: {live.captured} frames captured, {live.dropped} left out", markup=False)
+                err.print(f"{source.name}: {live.captured} frames captured, {live.dropped} left out", markup=False)
             if not outputs.quiet and count:
                 who = f"{len(seen)} persons" if tracked else f"up to {most} persons at once"
-                out.print(f"{job.name}: {count} frames, {who}", markup=False)
+                out.print(f"{source.name}: {count} frames, {who}", markup=False)
 
 
 def _process(

@@ -25,7 +25,6 @@ class Job:
     drawing goes, by the index of a picture; one file for what moves; empty without drawings.
     """
 
-    name: str
     open: Callable[[], FrameSource]
     moving: bool
     live: bool
@@ -54,12 +53,11 @@ def list_jobs(sources: list[str], out_dir: Path | None) -> list[Job]:
         if kind == "pictures":
             paths = [item for item in chosen if isinstance(item, Path)]
             opened = partial(picture_frames, paths)
-            jobs.append(Job(name=f"{len(paths)} pictures", open=opened, moving=False, live=False, drawn=drawn))
+            jobs.append(Job(open=opened, moving=False, live=False, drawn=drawn))
             continue
         for place, item in enumerate(chosen):
             jobs.append(
                 Job(
-                    name=f"camera {item}" if isinstance(item, int) else str(item),
                     open=partial(video_frames, item) if isinstance(item, Path) else partial(camera_frames, item),
                     moving=True,
                     live=kind == "camera",

@@ -203,7 +203,7 @@ def test_a_camera_runs_until_enough_frames_or_control_c(
 ) -> None:
     done = cli("predict", 0, "--frames", 4, "--out", tmp_path)
     assert done.code == 0, done.err
-    assert "camera 0: 4 frames" in done.out
+    assert "Camera 0: 4 frames" in done.out
     assert "left out" in done.err
     assert size_and_count(tmp_path / "camera-0.mp4")[2] >= 4
     from probpose_cli.predict_frames import Outputs
