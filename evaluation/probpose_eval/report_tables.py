@@ -46,8 +46,8 @@ def set_tables(report: Report, name: str) -> Texts:
             "shift, mean and 95th percentile, and decisions that flipped."
         ),
         "areas_note": (
-            "Mean Ex-OKS × 100 by where the keypoint is: A visible in the picture, B hidden in it, C cut off but in "
-            "the window, D in the window beyond the border, E outside the window."
+            "Mean Ex-OKS × 100 by where the keypoint is: A in the box, B beside it but in window and picture, C in the "
+            "window but beyond the border of the picture, D in the picture but outside the window, E outside both."
         ),
         "truth": _truth(report, name),
         "drift": _drift(report, name),
