@@ -10,7 +10,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from probpose_cli import benchmark, calibrate, convert, data, demo, evaluate, inspect, predict, quantize, report, train
+from probpose_cli import (
+    benchmark,
+    calibrate,
+    convert,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    inspect,
+    predict,
+    quantize,
+    report,
+    train,
+)
 from probpose_edge.exceptions import ProbPoseError
 from probpose_edge.version import __version__
 
@@ -56,6 +69,7 @@ app.command("train")(train.command)
 app.command("benchmark")(benchmark.command)
 app.command("quantize")(quantize.command)
 app.command("inspect")(inspect.command)
+app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
 
 

@@ -32,7 +32,7 @@ DECODED_NAMES = ("keypoints", "presence", "visibility", "quality", "expected_oks
 """Outputs of a file that decodes its maps itself, of whatever kind they are."""
 _NEW_IN_SCHEMA = {
     2: frozenset({"map_kind", "window_ratio", "calibration"}),
-    3: frozenset({"quality_scale", "quality_bias", "output_kind"}),
+    3: frozenset({"quality_scale", "quality_bias", "output_kind", "self_test"}),
 }
 
 
@@ -74,6 +74,7 @@ class ModelContract:
     licence: SPDX identifier of the weights.
     accuracy: measured figures of the full-precision model, name → value, empty if none were measured.
     calibration: what calibration measured, name → number or text, empty if there was none.
+    self_test: what the network answers to two drawn crops (see `probpose_edge.self_test`), empty if not recorded.
     """
 
     model: str
@@ -102,6 +103,7 @@ class ModelContract:
     versions: dict[str, str] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     calibration: dict[str, float | str] = field(default_factory=dict)
+    self_test: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -157,6 +159,11 @@ class ModelContract:
                 f"Metadata field 'calibration' must map names to numbers or text, got {self.calibration!r}. "
                 "Calibrate the model again."
             )
+        if not isinstance(self.self_test, dict):
+            raise MetadataError(
+                f"Metadata field 'self_test' must map names to numbers, got {self.self_test!r}. Record it again with "
+                "`probpose-edge doctor MODEL --record`."
+            )
         if not 0 <= self.presence_threshold <= 1:
             raise MetadataError(
                 f"Metadata field 'presence_threshold' must lie in [0, 1], got {self.presence_threshold}. "
@@ -208,7 +215,7 @@ class ModelContract:
         known = {f.name for f in dataclasses.fields(cls)}
         for schema, names in _NEW_IN_SCHEMA.items():
             known -= names if version < schema else frozenset()
-        required = known - {"versions", "accuracy", "calibration"}
+        required = known - {"versions", "accuracy", "calibration", "self_test"}
         if unknown := sorted(set(data) - known):
             raise MetadataError(f"The metadata has unknown fields {unknown}. Install a newer probpose-edge.")
         if missing := sorted(required - set(data)):

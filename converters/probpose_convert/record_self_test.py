@@ -1,0 +1,29 @@
+"""Record in a finished file what it answers to the drawn crops of the self-test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from probpose_convert.write_contract import write_contract
+from probpose_edge import PoseEstimator
+from probpose_edge.exceptions import InputError
+from probpose_edge.self_test import self_test_numbers
+
+
+def record_self_test(path: Path, estimator: PoseEstimator) -> None:
+    """Put `self_test_numbers` of a .onnx, .tflite or .mlpackage file into its metadata; the network stays the same.
+
+    estimator: that file, opened, on a machine where it is known to work. Raises `InputError` for other files, and as
+    `self_test_numbers` and `write_contract`.
+    """
+    check_recordable(path)
+    write_contract(path, estimator.contract.replace(self_test=self_test_numbers(estimator)))
+
+
+def check_recordable(path: Path) -> None:
+    """Raise `InputError` for a file that takes no self-test."""
+    if path.suffix not in (".onnx", ".tflite", ".mlpackage"):
+        raise InputError(
+            f"A self-test is recorded in .onnx, .tflite and .mlpackage files, got {path.name!r}. Convert the "
+            "checkpoint first: every file has answers of its own."
+        )
