@@ -66,7 +66,9 @@ class _Camera:
     def open(self) -> bool:
         wait_ms = max(int(self.patience_s * 1000), 1)
         with quiet_opencv():
-            if isinstance(self.device, str) and "://" in self.device:
+            # Only FFmpeg's reader knows limits on how long it may block; some builds of OpenCV lack it.
+            limited = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
+            if limited and isinstance(self.device, str) and "://" in self.device:
                 limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, wait_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, wait_ms]
                 capture = cv2.VideoCapture(self.device, cv2.CAP_FFMPEG, limits)
             else:

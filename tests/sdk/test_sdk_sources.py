@@ -184,7 +184,7 @@ def test_an_unplugged_camera_is_an_error_when_patience_ends(fake_capture: type[F
         next(source)
 
 
-def test_a_camera_that_is_not_there(fake_capture: type[FakeCapture]) -> None:
+def test_a_camera_that_is_not_there(fake_capture: type[FakeCapture], monkeypatch: pytest.MonkeyPatch) -> None:
     fake_capture.opens = False
     with pytest.raises(SourceError, match=r"Camera 3 cannot be opened. Check that it is there"):
         open_source("camera:3")
@@ -195,6 +195,10 @@ def test_a_camera_that_is_not_there(fake_capture: type[FakeCapture]) -> None:
     assert fake_capture.opened[-1][2] == [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000,
     ]  # fmt: skip
+    monkeypatch.setattr(cv2.videoio_registry, "getStreamBackends", lambda: [])
+    with pytest.raises(SourceError, match="cannot be opened"):
+        open_source("rtsp://host/live")
+    assert fake_capture.opened[-1] == ("rtsp://host/live",)
     with pytest.raises(InputError, match=r"number from 0 on, or an address, got -1"):
         camera_frames(-1)
 
