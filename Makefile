@@ -32,7 +32,7 @@ bench: setup
 	$(BIN)/python scripts/benchmark_import.py
 	$(BIN)/python scripts/benchmark_decode.py
 	$(BIN)/python scripts/benchmark_evaluation.py
-	$(BIN)/python scripts/benchmark_files.py demo/models/*.onnx demo/models/*.tflite --threads 1
+	$(BIN)/probpose-edge benchmark demo/models/*.onnx demo/models/*.tflite
 
 clean:
 	rm -rf $(VENV) demo build dist

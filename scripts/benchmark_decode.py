@@ -5,6 +5,11 @@ crops or the drawing. Times are processor time, which is wall time on an idle ma
 a busy one. The logits are drawn here (seeded): a peak per map, as wide as asked for, in noise.
 
     python scripts/benchmark_decode.py [--persons 8] [--repeats 60]
+
+With two files of one model, the one with maps and the one made with --decoded, it times the whole computation on drawn
+people through both instead, in turns: what the decode costs in the graph and in the SDK.
+
+    python scripts/benchmark_decode.py --files probpose-m-int8.onnx probpose-m-int8-decoded.onnx
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[_variable] = "1"  # numpy's libraries read them when they are imported
@@ -22,9 +28,18 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-from probpose_edge import COCO_17, decode_maps, expected_oks_maps, sparsemax_maps  # noqa: E402
+from probpose_edge import (  # noqa: E402
+    COCO_17,
+    PoseEstimator,
+    box_to_window,
+    crop_windows,
+    decode_maps,
+    expected_oks_maps,
+    sparsemax_maps,
+)
 from probpose_edge.decode import published_spread  # noqa: E402
 from probpose_edge.metadata import KERNELS  # noqa: E402
+from probpose_eval.synth import draw_scene  # noqa: E402
 
 TEMPERATURE = 0.5
 KINDS = {"sharp peaks": 1.0, "usual peaks": 0.05, "wide peaks": 0.001, "flat maps": 0.0}
@@ -66,11 +81,40 @@ def scipy_loop(maps: np.ndarray) -> np.ndarray:
     return smoothed
 
 
+def compare_files(paths: list[Path], repeats: int) -> None:
+    """Processor time of one crop: the network with maps alone, with the SDK's decode, and the network that decodes."""
+    with_maps, decoded = (PoseEstimator.open(path, threads=1) for path in paths)
+    width, height = with_maps.contract.input_wh
+    scenes = [draw_scene(np.random.default_rng(seed), persons=(1, 1)) for seed in range(8)]
+    boxes = [np.asarray(scene.persons[0].bbox_xyxy)[None] for scene in scenes]
+    windows = [box_to_window(box, (width, height), with_maps.contract.padding) for box in boxes]
+    crops = [crop_windows(s.image, w, (width, height)) for s, w in zip(scenes, windows, strict=True)]
+    kinds = {
+        "maps, network alone": lambda i: with_maps.runtime.run(crops[i]),
+        "maps, decoded by the SDK": lambda i: with_maps.predict_crops(crops[i], windows[i]),
+        "decoded in the graph": lambda i: decoded.predict_crops(crops[i], windows[i]),
+    }
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for step in range(repeats + 5):
+        for name, call in kinds.items():
+            start = time.process_time()
+            call(step % len(crops))
+            times[name].append(1e3 * (time.process_time() - start))
+    print(f"{platform.machine()}, one thread, one crop; processor ms, median of {repeats} repetitions in turns")
+    for name, values in times.items():
+        low, middle, high = np.percentile(values[5:], [10, 50, 90])
+        print(f"{name:<25} {middle:.2f} ({low:.2f} to {high:.2f})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--persons", type=int, default=8, help="batch size (8)")
     parser.add_argument("--repeats", type=int, default=60, help="timed repetitions (60)")
+    parser.add_argument("--files", nargs=2, type=Path, help="a file with maps and its decoded twin")
     arguments = parser.parse_args()
+    if arguments.files:
+        compare_files(arguments.files, arguments.repeats)
+        return
     persons, repeats = arguments.persons, arguments.repeats
     cv2.setNumThreads(1)
     print(

@@ -3,7 +3,7 @@
 What the recipes of probpose-m gave with its first trained weights, ranges from 200 crops of COCO train, on 287 persons
 of COCO val as they are and in cropped pictures (true boxes, no flip; ``probpose-edge evaluate FILE …``), and the time
 of one crop with one and two threads of an x86-64 with AVX-512 VNNI
-(``python scripts/benchmark_files.py FILE … --threads 1 --rounds 100``). Every file is one XNNPACK partition.
+(``probpose-edge benchmark FILE … --threads 1 --rounds 100``). Every file is one XNNPACK partition.
 
 | recipe | MB | 1 thread | 2 threads | Ex-AP | Ex-AP cropped | map overlap with fp32 |
 | --- | --- | --- | --- | --- | --- | --- |

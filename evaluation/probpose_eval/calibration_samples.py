@@ -68,6 +68,11 @@ def collect_samples(
             f"Calibration needs probability maps and presence, but {contract.model} is a plain heatmap network and has "
             "neither. Use a ProbPose model."
         )
+    if contract.output_kind == "decoded":
+        raise InputError(
+            f"Calibration needs maps, but this file of {contract.model} decodes them inside. Calibrate the checkpoint "
+            "and convert it again with --decoded."
+        )
     for each in sets:
         if each.annotations.keypoint_names != contract.keypoint_names:
             raise AnnotationError(

@@ -14,6 +14,7 @@ from probpose_edge import ModelContract, PoseEstimator, Poses, RawOutputs, image
 from probpose_edge.calibrated_maps import LOST_SHARE_KEY, TEMPERATURE_KEY, calibrated_maps, softmax_rows
 from probpose_edge.estimator import PERSONS_AT_ONCE
 from probpose_edge.exceptions import InputError
+from probpose_edge.runtimes.base import outputs_from
 from probpose_edge.window import scale_windows
 from probpose_eval.coco import AnnotationSet, Person, labelled_persons
 from probpose_eval.coverage import Standing, standing
@@ -89,9 +90,10 @@ def observe_set(
 
     Pictures are read and cut once for models that cut alike, and no map outlives its batch. reference: index of the
     model that the maps of the others are compared with. The drift is None for the reference itself, without one, and
-    where maps have nothing in common: other crops, windows, cells or kinds of maps. Probability maps are compared as
-    `calibrated_maps` if both models carry its numbers, else both as softmax of the logits at the temperature of the
-    reference; plain heatmaps by their shares. progress: called with (persons done, persons in all).
+    where maps have nothing in common: other crops, windows, cells or kinds of maps, or none, of a file that decodes
+    inside. Probability maps are compared as `calibrated_maps` if both models carry its numbers, else both as softmax of
+    the logits at the temperature of the reference; plain heatmaps by their shares. progress: called with (persons done,
+    persons in all).
 
     Raises as `probpose_eval.predict.predict_set`, and `InputError` for a reference that is no index of a model.
     """
@@ -199,10 +201,13 @@ def _standing(
 
 
 def _is_calibrated(contract: ModelContract) -> bool:
-    return contract.map_kind == "probability" and {TEMPERATURE_KEY, LOST_SHARE_KEY} <= set(contract.calibration)
+    gives_maps = contract.map_kind == "probability" and contract.output_kind == "logits"
+    return gives_maps and {TEMPERATURE_KEY, LOST_SHARE_KEY} <= set(contract.calibration)
 
 
 def _comparable(reference: ModelContract, other: ModelContract) -> bool:
+    if "decoded" in (reference.output_kind, other.output_kind):
+        return False
     return all(getattr(reference, name) == getattr(other, name) for name in ("map_kind", "heatmap_wh", "window_ratio"))
 
 
@@ -240,7 +245,7 @@ def _heatmap_shares(heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _copy(raw: RawOutputs) -> RawOutputs:
     """Outputs of one's own: runtimes may reuse their buffers."""
-    return RawOutputs(**{name: values.copy() for name, values in raw.named().items()})
+    return outputs_from({name: values.copy() for name, values in raw.named().items()})
 
 
 def _join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,11 @@ from probpose_edge.metadata import DECODED_NAMES, KERNELS, ModelContract  # noqa
 from probpose_edge.probmap import sparsemax_maps  # noqa: E402
 from probpose_edge.runtimes.base import DecodedOutputs, outputs_from  # noqa: E402
 from probpose_edge.window import box_to_window, crop_windows  # noqa: E402
+from probpose_eval.calibration_samples import collect_samples  # noqa: E402
+from probpose_eval.coco import read_annotations  # noqa: E402
+from probpose_eval.observe import observe_set  # noqa: E402
 from probpose_eval.synth import draw_scene  # noqa: E402
+from probpose_eval.synth_set import write_synth_set  # noqa: E402
 from probpose_models.decode_in_graph import DecodeInGraph, decoded_contract, sparsemax  # noqa: E402
 from probpose_models.open_checkpoint import open_checkpoint  # noqa: E402
 from probpose_models.shipped import shipped_checkpoint  # noqa: E402
@@ -59,6 +64,23 @@ class _Given:
 
     def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
         return self.outputs
+
+    def close(self) -> None:
+        pass
+
+
+class _Decoding:
+    """A network followed by the decode."""
+
+    name = provenance = "measured"
+
+    def __init__(self, model: Any, contract: ModelContract) -> None:
+        self.runtime, self.decode = TorchRuntime(model), DecodeInGraph(contract)
+
+    def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
+        with torch.no_grad():
+            values = self.decode(*map(torch.from_numpy, self.runtime.run(crops).named().values()))
+        return outputs_from({name: value.numpy() for name, value in zip(DECODED_NAMES, values, strict=True)})
 
     def close(self) -> None:
         pass
@@ -207,6 +229,31 @@ def test_the_contract_says_that_nothing_is_left_to_calibrate(shipped: tuple[Any,
         assert set(getattr(contract, f"{name}_scale")) == {1.0}
         assert set(getattr(contract, f"{name}_bias")) == {0.0}
     assert contract.presence_threshold == shipped[1].presence_threshold
+
+
+def test_a_decoded_file_is_not_calibrated(shipped: tuple[Any, ModelContract]) -> None:
+    estimator = PoseEstimator(_Decoding(*shipped), decoded_contract(shipped[1]))
+    with pytest.raises(
+        InputError, match=r"Calibration needs maps, but .* decodes them inside. Calibrate the checkpoint"
+    ):
+        collect_samples(estimator, [])
+
+
+def test_a_decoded_file_is_observed_without_its_maps(shipped: tuple[Any, ModelContract], tmp_path: Path) -> None:
+    model, contract = shipped
+    contract = contract.replace(calibration={"coverage_temperature": 1.0, "lost_share": 0.1})
+    write_synth_set(tmp_path, count=2, seed=4, width=240, height=240, persons=(1, 1))
+    data = read_annotations(tmp_path / "annotations.json")
+    with_maps = PoseEstimator(TorchRuntime(model), contract)
+    inside = PoseEstimator(_Decoding(model, contract), decoded_contract(contract))
+    (expected, _), (got, drift) = observe_set([with_maps, inside], data, tmp_path / "images", reference=0)
+    assert drift is None
+    assert np.isnan(got.standing).all()
+    assert not np.isnan(expected.standing).all()
+    np.testing.assert_allclose(got.keypoints, expected.keypoints, atol=0.05)
+    np.testing.assert_allclose(got.presence, expected.presence, atol=OKS)
+    # As the reference it has no maps either.
+    assert observe_set([inside, with_maps], data, tmp_path / "images", reference=0)[1][1] is None
 
 
 def test_a_decoded_file_has_no_maps(shipped: tuple[Any, ModelContract]) -> None:
