@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from probpose_train.boxed_crops import BoxedCrops
 
 STEPS = "Ex-AP by number of blocks in float"
+CORRECTED = 48
+"""Crops that mean outputs are taken from; all are kept in memory at once."""
 COMPARED = 32
 """Crops that training is judged on before its report."""
 SAVE_EVERY = 25
@@ -67,7 +69,8 @@ def command(
     given = {name: value for name, value in settings.items() if value is not None}
     _check_arguments(qat, data, given, resume, check, max_drop)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model, contract = open_checkpoint(checkpoint)
+    reference, contract = open_checkpoint(checkpoint)
+    model = reference
     out_dir.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
     if qat:
@@ -76,8 +79,9 @@ def command(
         )
     else:
         quantization = _calibrate(model, contract, calib, calib_crops, tuple(float_block))
+        model = _correct(model, contract, quantization, calib, calib_crops)
     if max_drop is not None and check:
-        quantization, gate = _keep_accuracy(model, contract, quantization, check, max_drop, calib)
+        quantization, gate = _keep_accuracy(reference, model, contract, quantization, check, max_drop, calib)
         found |= gate
     path = out_dir / f"{contract.model}-int8.safetensors"
     save_quantized(path, model, contract, quantization)
@@ -124,7 +128,7 @@ def hold_accuracy(
     _check_gate(check, max_drop)
     assert max_drop is not None
     quantization = quantization or _calibrate(model, contract, calib, count, ())
-    quantization, found = _keep_accuracy(model, contract, quantization, check, max_drop, calib)
+    quantization, found = _keep_accuracy(model, model, contract, quantization, check, max_drop, calib)
     err.print(f"Ex-AP {found['Ex-AP in full precision']:.2f} in float, int8: {found[STEPS]}")
     for block, reason in quantization.reasons.items():
         err.print(f"{block} stays in float: {reason}")
@@ -163,6 +167,15 @@ def _calibrate(
         reasons=dict.fromkeys(float_blocks, "asked for"),
         origin={"method": "calibration", **origin},
     )
+
+
+def _correct(model: Any, contract: ModelContract, quantization: Quantization, calib: str, count: int) -> Any:
+    """The network with biases that make up for what rounding adds to them."""
+    from probpose_quant.correct_biases import correct_biases
+
+    crops, _, _ = _calibration(contract, calib, count)
+    with progress_bar("correcting biases"):
+        return correct_biases(model, contract, crops[:CORRECTED], quantization.recipe, quantization.ranges)
 
 
 def _recipe(float_blocks: tuple[str, ...], *, trained: bool = False) -> Any:
@@ -251,13 +264,28 @@ def _steps(run: QuantizationAwareTraining, stream: Any, out_dir: Path, save_stat
 
 
 def _keep_accuracy(
-    model: Any, contract: ModelContract, quantization: Quantization, check: str, max_drop: float, calib: str
+    reference: Any,
+    model: Any,
+    contract: ModelContract,
+    quantization: Quantization,
+    check: str,
+    max_drop: float,
+    calib: str,
 ) -> tuple[Quantization, dict[str, Any]]:
     from probpose_convert.keep_accuracy import keep_accuracy
 
     _, others, _ = _calibration(contract, calib, 8)
     with progress_bar("blocks") as update:
-        kept = keep_accuracy(model, contract, quantization, check, max_drop, crops=others, progress=update)
+        kept = keep_accuracy(
+            model,
+            contract,
+            quantization,
+            check,
+            max_drop,
+            crops=others,
+            reference_model=reference,
+            progress=update,
+        )
     return kept.quantization, {
         "Ex-AP in full precision": kept.reference,
         STEPS: list(kept.steps),

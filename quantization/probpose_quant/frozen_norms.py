@@ -65,6 +65,12 @@ def thaw_norms(model: nn.Module, trained: Mapping[str, Tensor]) -> nn.Module:
     return result
 
 
+def norm_behind(model: nn.Module, convolution: str) -> nn.Module | None:
+    """The normalisation behind the convolution at a path, if there is one."""
+    path = dict(_pairs(model)).get(convolution)
+    return None if path is None else model.get_submodule(path)
+
+
 def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     """Paths of every convolution and of the normalisation behind it in its sequence."""
     found = []
