@@ -61,7 +61,8 @@ def polygon_shares(
     [0, 1]. The areas are exact but for float64 rounding (every edge is cut at the borders of the cells, and the signed
     areas right of the pieces are summed), not sampled. Raises `InputError` as `as_polygon` does.
     """
-    return np.clip(np.abs(_signed_shares(as_polygon(polygon_px), np.asarray(windows, np.float64), heatmap_wh)), 0, 1)
+    shares = np.abs(_signed_shares(as_polygon(polygon_px), np.asarray(windows, np.float64), heatmap_wh))
+    return np.where(shares < _ROUNDING, 0, np.minimum(shares, 1))
 
 
 def cell_borders(cells: int) -> NDArray[np.float64]:
