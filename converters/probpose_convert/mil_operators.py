@@ -145,6 +145,14 @@ def max_pool(
     return F.max_pool2d(padded, tuple(kernel_sizes), tuple(strides), ceil_mode=ceil_mode)
 
 
+def maximum(*, x: Tensor, y: Tensor | float) -> Tensor:
+    return torch.maximum(x, torch.as_tensor(y))
+
+
+def minimum(*, x: Tensor, y: Tensor | float) -> Tensor:
+    return torch.minimum(x, torch.as_tensor(y))
+
+
 def mul(*, x: Tensor | float, y: Tensor | float) -> Tensor:
     return torch.as_tensor(x * y)
 
@@ -246,6 +254,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "log": log,
     "matmul": matmul,
     "max_pool": max_pool,
+    "maximum": maximum,
+    "minimum": minimum,
     "mul": mul,
     "pad": pad,
     "quantize": quantize,

@@ -211,12 +211,17 @@ class Calibrate(nn.Module):
         super().__init__()
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
         self.register_buffer("bias", torch.tensor(bias, dtype=torch.float32), persistent=False)
+        self.register_buffer("low", torch.tensor(1 - _ALMOST_ONE), persistent=False)
+        self.register_buffer("high", torch.tensor(_ALMOST_ONE), persistent=False)
 
     scale: Tensor
     bias: Tensor
+    low: Tensor
+    high: Tensor
 
     def forward(self, probability: Tensor) -> Tensor:
-        p = probability.clamp(2.0**-24, _ALMOST_ONE)
+        # Not `clamp`: coremltools forgets where that came from, and would take it for a part of a float16 network.
+        p = torch.minimum(torch.maximum(probability, self.low), self.high)
         return torch.sigmoid(self.scale * torch.log(p / (1 - p)) + self.bias)
 
 
