@@ -59,10 +59,12 @@ def command(
 ) -> None:
     """Write <model>-int8.safetensors: weights, ranges and recipe, which `convert` turns into int8 files alike."""
     torch = import_extra("Quantizing", "torch", "convert")
-    import_extra("Quantizing", "torchao", "convert")
+    from probpose_convert.quiet import quiet_libraries
     from probpose_models import open_checkpoint
     from probpose_quant.quantization import save_quantized
 
+    with quiet_libraries():
+        import_extra("Quantizing", "torchao.quantization.pt2e.quantize_pt2e", "convert")
     if threads:
         torch.set_num_threads(threads)
     settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}

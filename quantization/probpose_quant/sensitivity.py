@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -71,7 +72,9 @@ def rounded_graph(graph: GraphModule, recipe: Recipe, ranges: Mapping[str, Range
 
     from probpose_quant.quantizer import ProbPoseQuantizer
 
-    rounded: GraphModule = prepare_qat_pt2e(
-        copy.deepcopy(graph), ProbPoseQuantizer(recipe, ranges=ranges, trained=True)
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # torch's own, of its copies
+        rounded: GraphModule = prepare_qat_pt2e(
+            copy.deepcopy(graph), ProbPoseQuantizer(recipe, ranges=ranges, trained=True)
+        )
     return rounded

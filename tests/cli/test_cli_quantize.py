@@ -191,3 +191,18 @@ def checkpoint_contract_names() -> tuple[str, ...]:
     from probpose_edge.skeleton import COCO_17
 
     return COCO_17.keypoint_names
+
+
+def test_convert_holds_ex_ap(cli: Cli, tiny: Path, drawn_set: Path, tmp_path: Path) -> None:
+    check = f"{drawn_set / 'annotations.json'}:{drawn_set / 'images'}"
+    done = cli(
+        "convert", tiny, "--format", "onnx", "--calib-crops", 8, "--check", check, "--max-drop", 0.5,
+        "--out", tmp_path / "files", "--json",
+    )  # fmt: skip
+    assert done.code == 0
+    # Random weights find nobody, so nothing is lost, and no block has to stay in float.
+    assert "Ex-AP 0.00 in float, int8: [" in done.err
+    (result,) = json.loads(done.out)
+    assert result["recipe"] == "int8-static"
+    assert result["contract"]["calibration"]["int8_crops"] == 8
+    assert len(result["contract"]["calibration"]["int8_sha256"]) == 64
