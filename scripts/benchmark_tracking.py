@@ -33,7 +33,7 @@ from probpose_edge import (  # noqa: E402
     crop_windows,
 )
 from probpose_edge.associate import box_iou  # noqa: E402
-from probpose_eval.synth_clip import DrawnFrame, draw_clip  # noqa: E402
+from probpose_eval.synth.clip import DrawnFrame, draw_clip  # noqa: E402
 
 PERSONS = (1, 8)
 REPEATS = 200

@@ -52,7 +52,7 @@ def synth(
 ) -> None:
     """Draw people with full truth: keypoints of any of these skeletons, occlusion, keypoints beyond the picture."""
     from probpose_edge.skeleton_file import read_skeleton
-    from probpose_eval.synth_set import write_synth_set
+    from probpose_eval.synth.set import write_synth_set
 
     with progress_bar("drawing") as update:
         chosen = read_skeleton(skeleton)

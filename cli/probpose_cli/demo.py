@@ -39,7 +39,7 @@ def command(
     from probpose_convert.convert_all import convert_all
     from probpose_eval import ReportConfig
     from probpose_eval.crop_set import write_crop_set
-    from probpose_eval.synth_set import write_synth_set
+    from probpose_eval.synth.set import write_synth_set
     from probpose_models.shipped import shipped_checkpoint
 
     started = time.monotonic()

@@ -21,7 +21,7 @@ from probpose_eval.energy import EnergyMeter, find_energy_meter
 from probpose_eval.footprint import Footprint, measure_footprint
 from probpose_eval.latency import Latency, Machine, describe_machine, measure_calls
 from probpose_eval.operator_profile import OperatorProfile, profile_operators
-from probpose_eval.synth_scene import draw_scene
+from probpose_eval.synth.scene import draw_scene
 
 _SCENES = 4
 _SCENE_SEED = 51_300

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from probpose_cli.main import run
-from probpose_eval.synth_set import write_synth_set
+from probpose_eval.synth.set import write_synth_set
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from probpose_edge import Frame, FrameSource, InputError, SourceError, VideoFile
-from probpose_eval.synth_clip import DrawnFrame, draw_clip
+from probpose_eval.synth.clip import DrawnFrame, draw_clip
 
 Cli = Callable[..., Any]
 FRAMES = 14

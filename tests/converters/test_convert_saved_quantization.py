@@ -18,7 +18,7 @@ from probpose_edge.metadata import ModelContract
 from probpose_edge.runtimes.base import RawOutputs
 from probpose_edge.runtimes.litert import LiteRTRuntime
 from probpose_edge.runtimes.onnx import OnnxRuntime
-from probpose_eval.synth_set import write_synth_set
+from probpose_eval.synth.set import write_synth_set
 from probpose_models import ProbPoseS, checkpoint_contract
 from probpose_models.torch_runtime import TorchRuntime
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from probpose_edge import InputError, PoseEstimator, PoseTracker
-from probpose_eval.synth_clip import draw_clip
+from probpose_eval.synth.clip import draw_clip
 
 
 def test_clips_are_the_same_for_the_same_seed_and_know_who_is_where() -> None:

@@ -11,7 +11,7 @@ from probpose_edge import COCO_17, CROWDPOSE_14, MPII_16, WHOLEBODY_133, InputEr
 from probpose_eval import read_annotations
 from probpose_eval.coco import skeleton_of
 from probpose_eval.synth import DrawnPerson, draw_scene, write_synth_set
-from probpose_eval.synth_keypoints import PART, PARTS_PER_PERSON, spots_of
+from probpose_eval.synth.keypoints import PART, PARTS_PER_PERSON, spots_of
 
 FRONT = {"width": 400, "height": 420, "persons": (1, 1), "cut_share": 0.0, "occluder_share": 0.0, "yaw": 0.0}
 SEEDS = range(12)

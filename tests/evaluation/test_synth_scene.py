@@ -12,11 +12,11 @@ import pytest
 from probpose_edge.exceptions import InputError
 from probpose_edge.skeleton import COCO_17
 from probpose_eval.synth import Scene, draw_scene
-from probpose_eval.synth_body import sample_body, sample_skeleton
-from probpose_eval.synth_canvas import Canvas
-from probpose_eval.synth_figure import draw_figure
-from probpose_eval.synth_looks import sample_looks
-from probpose_eval.synth_person import OWN_PARTS, PART, PARTS_PER_PERSON, make_figure
+from probpose_eval.synth.body import sample_body, sample_skeleton
+from probpose_eval.synth.canvas import Canvas
+from probpose_eval.synth.figure import draw_figure
+from probpose_eval.synth.looks import sample_looks
+from probpose_eval.synth.person import OWN_PARTS, PART, PARTS_PER_PERSON, make_figure
 
 INDEX = {name: index for index, name in enumerate(COCO_17.keypoint_names)}
 

@@ -21,7 +21,7 @@ from probpose_eval.calibration_samples import collect_samples  # noqa: E402
 from probpose_eval.coco import read_annotations  # noqa: E402
 from probpose_eval.observe import observe_set  # noqa: E402
 from probpose_eval.synth import draw_scene  # noqa: E402
-from probpose_eval.synth_set import write_synth_set  # noqa: E402
+from probpose_eval.synth.set import write_synth_set  # noqa: E402
 from probpose_models.decode_in_graph import DecodeInGraph, decoded_contract, sparsemax  # noqa: E402
 from probpose_models.open_checkpoint import open_checkpoint  # noqa: E402
 from probpose_models.shipped import shipped_checkpoint  # noqa: E402

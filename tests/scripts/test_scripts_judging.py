@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from probpose_eval.evaluate import evaluate, mean_oks
-from probpose_eval.synth_set import write_synth_set
+from probpose_eval.synth.set import write_synth_set
 
 ROOT = Path(__file__).resolve().parents[2]
 

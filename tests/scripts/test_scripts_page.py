@@ -131,7 +131,7 @@ def test_a_log_with_several_headers_gives_its_validated_lines(growth: ModuleType
 
 
 def test_persons_named_by_two_files_of_a_folder_count_once(growth: ModuleType, tmp_path: Path) -> None:
-    from probpose_eval.synth_set import write_synth_set
+    from probpose_eval.synth.set import write_synth_set
     from probpose_train.config import DataSource, TrainConfig
 
     write_synth_set(tmp_path / "a", count=3, seed=1, width=160, height=160, persons=(1, 1))

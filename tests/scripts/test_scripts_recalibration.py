@@ -11,7 +11,7 @@ import pytest
 from probpose_edge import PoseEstimator
 from probpose_eval.calibration_samples import PicturedSet
 from probpose_eval.coco import read_annotations
-from probpose_eval.synth_set import write_synth_set
+from probpose_eval.synth.set import write_synth_set
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from probpose_edge.exceptions import InputError
-from probpose_eval.synth_set import write_synth_set
+from probpose_eval.synth.set import write_synth_set
 from probpose_models.checkpoint import load_checkpoint
 from probpose_models.outputs import PoseOutputs
 from probpose_train.config import DataSource, LossConfig, TrainConfig

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from probpose_edge.exceptions import AnnotationError, InputError, TrainingError
-from probpose_eval.synth_set import write_synth_set
+from probpose_eval.synth.set import write_synth_set
 from probpose_models.checkpoint import load_checkpoint
 from probpose_train.augment import PlannedSample, TrainSample
 from probpose_train.config import DataSource, TrainConfig, parse_source

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from probpose_edge.exceptions import TrainingError
-from probpose_eval.synth_set import write_synth_set
+from probpose_eval.synth.set import write_synth_set
 from probpose_models.checkpoint import build_model, checkpoint_contract
 from probpose_train.config import DataSource, TrainConfig
 from probpose_train.describe_run import describe_data, readme, write_data, write_environment

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from probpose_edge import COCO_17, CROWDPOSE_14, MPII_16, Skeleton, write_skeleton
 from probpose_edge.exceptions import AnnotationError, InputError
-from probpose_eval.synth_set import write_synth_set
+from probpose_eval.synth.set import write_synth_set
 from probpose_models.checkpoint import load_checkpoint
 from probpose_train.config import DataSource, TrainConfig
 from probpose_train.prepare import prepare

@@ -15,7 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from probpose_eval.synth_set import write_synth_set
+from probpose_eval.synth.set import write_synth_set
 from probpose_models.checkpoint import load_checkpoint
 from probpose_train.config import DataSource, TrainConfig
 from probpose_train.run_folder import load_state, read_log

@@ -15,7 +15,7 @@ from probpose_edge.images import decode_image
 from probpose_edge.skeleton import COCO_17
 from probpose_eval.coco import AnnotationSet, ImageEntry, Person, image_path, read_annotations
 from probpose_eval.synth import draw_scene
-from probpose_eval.synth_keypoints import spots_of
+from probpose_eval.synth.keypoints import spots_of
 from probpose_train.config import DataSource
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
 from probpose_edge.skeleton import side_and_part
-from probpose_eval.synth_body import EYE_UP, FACE, Body, Skeleton3D
+from probpose_eval.synth.body import EYE_UP, FACE, Body, Skeleton3D
 
 Array = NDArray[np.float64]
 

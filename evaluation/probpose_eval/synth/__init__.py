@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probpose_eval.synth_scene import DrawnPerson, Scene, draw_scene
-from probpose_eval.synth_set import windowed_keypoints, write_synth_set
+from probpose_eval.synth.scene import DrawnPerson, Scene, draw_scene
+from probpose_eval.synth.set import windowed_keypoints, write_synth_set
 
 __all__ = ["DrawnPerson", "Scene", "draw_scene", "windowed_keypoints", "write_synth_set"]

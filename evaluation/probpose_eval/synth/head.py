@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_eval.synth_body import EYE_UP
-from probpose_eval.synth_canvas import Canvas, ball, disc, lit_shade, paste_patch, sphere, tube
-from probpose_eval.synth_looks import Looks
-from probpose_eval.synth_person import PART, Figure
+from probpose_eval.synth.body import EYE_UP
+from probpose_eval.synth.canvas import Canvas, ball, disc, lit_shade, paste_patch, sphere, tube
+from probpose_eval.synth.looks import Looks
+from probpose_eval.synth.person import PART, Figure
 
 Array = NDArray[np.floating]
 

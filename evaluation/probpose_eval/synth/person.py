@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.skeleton import COCO_17
-from probpose_eval.synth_body import Body, Skeleton3D
-from probpose_eval.synth_keypoints import (
+from probpose_eval.synth.body import Body, Skeleton3D
+from probpose_eval.synth.keypoints import (
     PART,
     PART_NAMES,
     PARTS_PER_PERSON,
@@ -19,7 +19,7 @@ from probpose_eval.synth_keypoints import (
     spot_place,
     spots_of,
 )
-from probpose_eval.synth_looks import Looks
+from probpose_eval.synth.looks import Looks
 
 __all__ = ["OWN_PARTS", "PART", "PARTS_PER_PERSON", "PART_NAMES", "Figure", "make_figure"]
 

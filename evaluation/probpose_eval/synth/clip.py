@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
-from probpose_eval.synth_backdrop import backdrop
-from probpose_eval.synth_body import Body, Skeleton3D, sample_body, sample_skeleton
-from probpose_eval.synth_canvas import Canvas
-from probpose_eval.synth_figure import draw_figure
-from probpose_eval.synth_looks import Looks, sample_looks
-from probpose_eval.synth_person import PARTS_PER_PERSON, make_figure
+from probpose_eval.synth.backdrop import backdrop
+from probpose_eval.synth.body import Body, Skeleton3D, sample_body, sample_skeleton
+from probpose_eval.synth.canvas import Canvas
+from probpose_eval.synth.figure import draw_figure
+from probpose_eval.synth.looks import Looks, sample_looks
+from probpose_eval.synth.person import PARTS_PER_PERSON, make_figure
 
 _UPRIGHT = ("stand", "walk")
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_eval.synth_looks import cloth, colour
+from probpose_eval.synth.looks import cloth, colour
 
 Array = NDArray[np.floating]
 Image = NDArray[np.uint8]

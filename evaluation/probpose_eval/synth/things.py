@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_eval.synth_canvas import Canvas, ball, tube
-from probpose_eval.synth_looks import cloth, colour
-from probpose_eval.synth_person import Figure
+from probpose_eval.synth.canvas import Canvas, ball, tube
+from probpose_eval.synth.looks import cloth, colour
+from probpose_eval.synth.person import Figure
 
 Array = NDArray[np.floating]
 Image = NDArray[np.uint8]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_eval.synth_canvas import Canvas, Section, ball, disc, tube
-from probpose_eval.synth_head import paint_head
-from probpose_eval.synth_person import PART, Figure
+from probpose_eval.synth.canvas import Canvas, Section, ball, disc, tube
+from probpose_eval.synth.head import paint_head
+from probpose_eval.synth.person import PART, Figure
 
 Array = NDArray[np.floating]
 Painter = tuple[float, Callable[[], None]]

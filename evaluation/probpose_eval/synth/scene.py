@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
 from probpose_edge.skeleton import COCO_17
-from probpose_eval.synth_backdrop import backdrop, camera_faults
-from probpose_eval.synth_body import sample_body, sample_skeleton
-from probpose_eval.synth_canvas import Canvas
-from probpose_eval.synth_figure import draw_figure
-from probpose_eval.synth_looks import sample_looks
-from probpose_eval.synth_person import PARTS_PER_PERSON, Figure, make_figure
-from probpose_eval.synth_things import THING_ID, held, occluder, seat, shadow
+from probpose_eval.synth.backdrop import backdrop, camera_faults
+from probpose_eval.synth.body import sample_body, sample_skeleton
+from probpose_eval.synth.canvas import Canvas
+from probpose_eval.synth.figure import draw_figure
+from probpose_eval.synth.looks import sample_looks
+from probpose_eval.synth.person import PARTS_PER_PERSON, Figure, make_figure
+from probpose_eval.synth.things import THING_ID, held, occluder, seat, shadow
 
 MAX_PERSONS = 12
 UNLISTED_ID = 254
