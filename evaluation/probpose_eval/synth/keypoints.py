@@ -176,7 +176,7 @@ def _hand_spots() -> dict[tuple[str, str], Spot]:
 
 
 def _face_spots() -> dict[tuple[str, str], Spot]:
-    """The 68 points from the person's right to the left, around what `synth_head` paints."""
+    """The 68 points from the person's right to the left, around what `head` paints."""
     points: list[Spot] = []
     for turn in np.linspace(0, np.pi, 17):  # jaw
         points.append(_head_spot(float(-0.92 * np.cos(turn)), float(-0.02 - 0.88 * np.sin(turn))))

@@ -52,7 +52,7 @@ class Scene:
     persons: farthest first.
     ids: (H, W) uint8, what is on top at each pixel: 0 the backdrop, 255 a thing, 254 a person who is not in `persons`
         because almost nothing of them can be seen, else ``1 + 17 * (index in persons) + part``, the part an index
-        into `synth_person.PART_NAMES`.
+        into `person.PART_NAMES`.
     """
 
     image: NDArray[np.uint8]
@@ -81,7 +81,7 @@ def draw_scene(
     cut_share: share of people placed across the border of the picture.
     occluder_share: share of pictures with things in front of people; a share as large holds something.
     yaw: radians everybody turns to their own left, 0 facing the viewer; sampled per person if None.
-    keypoint_names: K names among those of COCO, MPII, CrowdPose and COCO-WholeBody (see `synth_keypoints`).
+    keypoint_names: K names among those of COCO, MPII, CrowdPose and COCO-WholeBody (see `keypoints`).
 
     Raises
     ------
