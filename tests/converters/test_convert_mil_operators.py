@@ -102,6 +102,7 @@ def normalised(x: np.ndarray) -> np.ndarray:
 
 # operator → (how to build it, what it must give, shapes of its inputs)
 CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
+    "abs": (lambda x: mb.abs(x=x), lambda x: np.where(x < 0, -x, x), ((4, 5),)),
     "add": (lambda x, y: mb.add(x=x, y=y), lambda x, y: x + y, ((2, 3), (1, 3))),
     "batch_norm": (
         lambda x: mb.batch_norm(x=x, mean=MEAN, variance=VARIANCE, gamma=GAMMA, beta=BETA, epsilon=1e-3),
@@ -131,6 +132,8 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, 
         transposed,
         ((1, 2, 3, 5),),
     ),
+    "exp": (lambda x: mb.exp(x=x), lambda x: math.e**x, ((2, 3),)),
+    "expand_dims": (lambda x: mb.expand_dims(x=x, axes=[0, -2]), lambda x: x[None, :, None], ((2, 3),)),
     "gelu": (
         lambda x: mb.gelu(x=x),
         lambda x: np.vectorize(lambda v: 0.5 * v * (1 + math.erf(v / math.sqrt(2))))(x),
@@ -144,6 +147,7 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, 
         lambda x: x @ LINEAR_WEIGHT.T + LINEAR_BIAS,
         ((1, 4, 3),),
     ),
+    "log": (lambda x: mb.log(x=x, epsilon=9.0), lambda x: np.log1p(x + 8), ((2, 3),)),
     "matmul": (
         lambda x, y: mb.matmul(x=x, y=y, transpose_x=True, transpose_y=True),
         lambda x, y: np.einsum("bki,bjk->bij", x, y),
@@ -154,12 +158,19 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, 
         lambda x: np.pad(x, ((0, 0), (0, 0), (0, 0), (1, 1)), constant_values=-9).reshape(1, 2, 2, 2, 2, 3).max((3, 5)),
         ((1, 2, 4, 4),),
     ),
+    "maximum": (lambda x, y: mb.maximum(x=x, y=y), lambda x, y: np.where(x > y, x, y), ((2, 3), (3,))),
+    "minimum": (lambda x: mb.minimum(x=x, y=0.25), lambda x: np.where(x < 0.25, x, 0.25), ((2, 3),)),
     "mul": (lambda x: mb.mul(x=x, y=0.25), lambda x: x / 4, ((2, 3),)),
     "pad": (
         lambda x: mb.pad(x=x, pad=[0, 0, 1, 0, 2, 3], mode="constant", constant_val=0.5),
         lambda x: np.pad(x, ((0, 0), (1, 0), (2, 3)), constant_values=0.5),
         ((2, 3, 4),),
     ),
+    "real_div": (lambda x, y: mb.real_div(x=x, y=y), lambda x, y: x * y**-1.0, ((2, 3), (3,))),
+    "reduce_max": (
+        lambda x: mb.reduce_max(x=x, axes=[-1], keep_dims=True), lambda x: np.sort(x, 2)[..., -1:], ((2, 3, 4),)
+    ),
+    "reduce_sum": (lambda x: mb.reduce_sum(x=x, axes=[0, 2]), lambda x: np.einsum("ijk->j", x), ((2, 3, 4),)),
     "relu": (lambda x: mb.relu(x=x), lambda x: np.where(x > 0, x, 0), ((4, 5),)),
     "reshape": (lambda x: mb.reshape(x=x, shape=[2, -1]), lambda x: x.reshape(2, 6), ((1, 4, 3),)),
     "sigmoid": (lambda x: mb.sigmoid(x=x), lambda x: 1 / (1 + np.exp(-x)), ((4, 5),)),
@@ -170,6 +181,7 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, 
         lambda x: mb.split(x=x, split_sizes=[1, 3], axis=1), lambda x: (x[:, :1], x[:, 1:]), ((2, 4),)
     ),
     "squeeze": (lambda x: mb.squeeze(x=x, axes=[0, 2]), lambda x: x[0, :, 0], ((1, 3, 1, 2),)),
+    "sub": (lambda x, y: mb.sub(x=x, y=y), lambda x, y: x + -y, ((2, 3), (1, 3))),
     "transpose": (lambda x: mb.transpose(x=x, perm=[2, 0, 1]), lambda x: np.moveaxis(x, 2, 0), ((2, 3, 4),)),
     "upsample_bilinear": (
         lambda x: mb.upsample_bilinear(x=x, scale_factor_height=2.0, scale_factor_width=2.0, align_corners=False),
