@@ -13,6 +13,7 @@ from probpose_convert.coreml_export import export_coreml
 from probpose_convert.export_config import ExportConfig
 from probpose_convert.export_result import ExportResult
 from probpose_convert.onnx_export import export_onnx
+from probpose_convert.record_self_test import with_self_test
 from probpose_convert.tflite_export import export_tflite
 from probpose_edge.metadata import ModelContract
 from probpose_models.open_checkpoint import open_checkpoint
@@ -61,6 +62,8 @@ def convert_network(
 
     decoded: files that end in keypoints instead of maps, named ``<model>-<precision>-decoded.<suffix>``.
 
+    Each file records what it answers to the crops of the self-test, for `probpose-edge doctor`.
+
     Raises what the exporters raise; files finished before stay.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -78,5 +81,5 @@ def convert_network(
             quantization=quantization,
             decoded=decoded,
         )
-        results.append(EXPORTERS[form](model, contract, config))
+        results.append(with_self_test(EXPORTERS[form](model, contract, config)))
     return results

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from pathlib import Path
 
+from probpose_convert.export_result import ExportResult
+from probpose_convert.pending_output import size_on_disk
 from probpose_convert.write_contract import write_contract
-from probpose_edge import PoseEstimator
+from probpose_edge import PoseEstimator, read_contract
 from probpose_edge.exceptions import InputError
 from probpose_edge.self_test import self_test_numbers
 
@@ -27,3 +31,20 @@ def check_recordable(path: Path) -> None:
             f"A self-test is recorded in .onnx, .tflite and .mlpackage files, got {path.name!r}. Convert the "
             "checkpoint first: every file has answers of its own."
         )
+
+
+def with_self_test(result: ExportResult) -> ExportResult:
+    """Record the self-test of a file that was just converted: in the runtime it is made for, a CoreML package elsewhere
+    than on macOS in the executor of this project.
+    """
+    with _open(result.path) as estimator:
+        record_self_test(result.path, estimator)
+    return dataclasses.replace(result, contract=read_contract(result.path), size_bytes=size_on_disk(result.path))
+
+
+def _open(path: Path) -> PoseEstimator:
+    if path.suffix == ".mlpackage" and sys.platform != "darwin":
+        from probpose_convert.mil_executor import open_simulated
+
+        return open_simulated(path)
+    return PoseEstimator.open(path)
