@@ -195,7 +195,7 @@ def test_a_camera_that_is_not_there(fake_capture: type[FakeCapture], monkeypatch
     assert fake_capture.opened[-1][2] == [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000,
     ]  # fmt: skip
-    monkeypatch.setattr(cv2.videoio_registry, "getStreamBackends", lambda: [])
+    monkeypatch.setattr(cv2.videoio_registry, "getStreamBackends", list)
     with pytest.raises(SourceError, match="cannot be opened"):
         open_source("rtsp://host/live")
     assert fake_capture.opened[-1] == ("rtsp://host/live",)
