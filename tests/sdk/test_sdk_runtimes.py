@@ -86,6 +86,7 @@ class TestOnnx:
         runtime = open_runtime(write_onnx())
         assert runtime.name.startswith("onnxruntime 1.")
         assert runtime.name.endswith("(CPUExecutionProvider)")
+        assert runtime.providers == ("CPUExecutionProvider",)
         assert runtime.provenance == "measured"
 
     def test_crops_that_are_views(self, write_onnx: Callable[..., Path]) -> None:

@@ -32,6 +32,9 @@ class OnnxRuntime:
     providers: execution providers, best first, as onnxruntime takes them; None is ``["CPUExecutionProvider"]``.
         Providers that need minutes to prepare (TensorRT) are only used when they are asked for.
 
+    The attribute `providers` names those in use, best first: onnxruntime goes on without a provider whose libraries do
+    not load, and says so nowhere else. The CPU is always the last.
+
     Raises `MissingExtraError` without onnxruntime, `ModelFileError` for a file that it cannot load or that has other
     inputs or outputs than a probpose-edge file, `InputError` for a provider this installation does not have.
     """
@@ -69,7 +72,8 @@ class OnnxRuntime:
             ) from error
         self._batch, self._input_wh, self._outputs = _check_interface(path, session)
         self._session: Any = session
-        self.name = f"onnxruntime {ort.__version__} ({', '.join(session.get_providers())})"
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self.name = f"onnxruntime {ort.__version__} ({', '.join(self.providers)})"
 
     def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
         """Run (N, H, W, 3) uint8 RGB crops; N may be any number, zero included."""
