@@ -41,7 +41,8 @@ def confidence_scores(
 
 def pearson(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Correlation of two (M,) arrays; NaN where one of them does not vary."""
-    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+    # The variance of values near the smallest float is 0 although they differ.
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0 or one.var() == 0 or other.var() == 0:
         return float("nan")
     return float(np.corrcoef(one, other)[0, 1])
 

@@ -83,3 +83,8 @@ def test_binary_scores() -> None:
     one_class = binary_scores(np.array([0.9, 0.2]), np.array([True, True]), 0.5)
     assert (one_class.accuracy, one_class.balanced_accuracy, one_class.auroc) == (0.5, None, None)
     assert one_class.ece == pytest.approx(0.45)
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_too_small_to_vary_have_no_correlation() -> None:
+    assert np.isnan(pearson(np.array([1e-200, 2e-200]), np.array([0.1, 0.2])))
