@@ -24,10 +24,11 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
     """Say what is installed and what works; exit code 1 if something does not."""
+    # Runtimes first: LiteRT names its delegate only when it opens the first file.
+    here, runtimes = installed(), list(runtime_checks())
     if record:
         _record(models or [])
-    here = installed()
-    checks = [*runtime_checks(), *(file_check(path) for path in models or []), *camera_checks(camera), display_check()]
+    checks = [*runtimes, *(file_check(path) for path in models or []), *camera_checks(camera), display_check()]
     problems = sum(check.state == "problem" for check in checks)
     if as_json:
         typer.echo(json.dumps({"ok": not problems, "installed": here, "checks": [asdict(c) for c in checks]}, indent=2))

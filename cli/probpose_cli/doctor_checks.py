@@ -185,7 +185,9 @@ def _tested(what: str, estimator: PoseEstimator, path: Path) -> Check:
             what=what,
             state="remark",
             said=f"it runs ({ran}), but no numbers were recorded to compare with",
-            remedy=f"where it is known to be right: probpose-edge doctor {path} --record",
+            remedy=f"where it is known to be right: probpose-edge doctor {path} --record"
+            if path.suffix in (".onnx", ".tflite", ".mlpackage")
+            else "convert it: numbers are recorded in the files that devices run",
         )
     moved = f"{found.compared} keypoints within {100 * (found.moved or 0):.2f} % of the crop's height"
     shifted = "" if found.shifted is None else f", probabilities within {found.shifted:.3f}"

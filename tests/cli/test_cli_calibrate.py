@@ -10,7 +10,7 @@ import cv2
 import pytest
 
 from probpose_convert.write_contract import write_contract
-from probpose_edge import PoseEstimator, read_contract, read_image
+from probpose_edge import PoseEstimator, presence_threshold_for, read_contract, read_image
 from probpose_edge.calibrated_maps import calibrated_maps
 from probpose_edge.weights import shipped_model
 from probpose_models import load_checkpoint
@@ -41,6 +41,7 @@ def test_calibrate_writes_copies_curves_and_numbers(cli, drawn_set: Path, onnx: 
     assert contract.calibration == numbers["calibration"]
     assert contract.presence_threshold == numbers["presence"]["fitted"]["accuracy"]["threshold"]
     assert list(contract.presence_scale) == numbers["presence_scale"]
+    assert presence_threshold_for(contract, miss_rate=0.3).miss_rate <= 0.3
     assert list(contract.quality_scale) == numbers["quality_scale"] != [1.0] * 17
     assert contract.calibration["quality_ece"] == pytest.approx(numbers["quality"]["fitted"]["ece"], abs=1e-5)
     assert numbers["quality"]["fitted"]["ece"] < numbers["quality"]["before"]["ece"]
