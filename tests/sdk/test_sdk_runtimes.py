@@ -264,6 +264,7 @@ class FakeCoreML:
     def __init__(self) -> None:
         self.models = SimpleNamespace(MLModel=self.load)
         self.inputs = ["image"]
+        self.calls: list[int] = []
 
     def load(self, path: str) -> Any:
         image = SimpleNamespace(width=48, height=64)
@@ -273,8 +274,12 @@ class FakeCoreML:
         spec = SimpleNamespace(description=SimpleNamespace(input=inputs, output=outputs))
         return SimpleNamespace(get_spec=lambda: spec, predict=self.predict)
 
+    def predict(self, feed: Any) -> Any:
+        self.calls.append(len(feed) if isinstance(feed, list) else 0)
+        return [self.answer(one) for one in feed] if isinstance(feed, list) else self.answer(feed)
+
     @staticmethod
-    def predict(feed: dict[str, Any]) -> dict[str, np.ndarray]:
+    def answer(feed: dict[str, Any]) -> dict[str, np.ndarray]:
         raw = expected_outputs(np.asarray(feed["image"])[None], 4)
         return {name: getattr(raw, name).astype(np.float64) for name in ("logits", "presence", "visibility", "quality")}
 
@@ -295,12 +300,15 @@ class TestCoreML:
     def test_on_macos_crops_go_through_as_pictures(self, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("PIL", reason="CoreML takes Pillow images")
         monkeypatch.setattr(sys, "platform", "darwin")
-        monkeypatch.setitem(sys.modules, "coremltools", FakeCoreML())  # type: ignore[arg-type]
+        fake = FakeCoreML()
+        monkeypatch.setitem(sys.modules, "coremltools", fake)  # type: ignore[arg-type]
         runtime = open_runtime(package)
         assert runtime.name == "CoreML (coremltools 9.0)"
-        for n in (0, 1, 3):
+        for n in (0, 1, 3, 35):
             crops = crops_of(n)
             assert_outputs(runtime.run(crops), expected_outputs(crops, 4))
+        # One crop by itself, several as CoreML's batch of predictions.
+        assert fake.calls == [0, 0, 3, 16, 16, 3]
         runtime.close()
         with pytest.raises(InputError, match="This model was closed"):
             runtime.run(crops_of(1))

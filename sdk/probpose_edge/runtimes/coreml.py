@@ -22,9 +22,15 @@ from probpose_edge.runtimes.base import (
     run_in_parts,
 )
 
+LARGEST_BATCH = 16
+"""Crops that are handed over together at most; all of them are in memory as pictures."""
+
 
 class CoreMLRuntime:
-    """CoreML, through coremltools, on one .mlpackage; satisfies `Runtime`. Crops run one by one.
+    """CoreML, through coremltools, on one .mlpackage; satisfies `Runtime`.
+
+    A package takes one picture: image inputs have no batch axis, so there are no packages for several. Several crops
+    are handed over as CoreML's own batch of predictions, which CoreML may overlap as it sees fit.
 
     Raises `RuntimeUnavailableError` on other systems than macOS, `MissingExtraError` without coremltools or Pillow,
     `ModelFileError` for a package that CoreML cannot load or that has other inputs or outputs.
@@ -66,11 +72,17 @@ class CoreMLRuntime:
         """Run (N, H, W, 3) uint8 RGB crops; N may be any number, zero included."""
         if self._model is None:
             raise closed_error()
-        return run_in_parts(check_crops(crops, self._input_wh), 1, self._run)
+        return run_in_parts(check_crops(crops, self._input_wh), LARGEST_BATCH, self._run)
 
     def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
-        outputs = self._model.predict({"image": self._image_module.fromarray(crops[0])})
-        return outputs_from({name: np.asarray(outputs[name], dtype=np.float32) for name in self._outputs})
+        feeds = [{"image": self._image_module.fromarray(crop)} for crop in crops]
+        answers = self._model.predict(feeds) if len(feeds) > 1 else [self._model.predict(feeds[0])]
+        return outputs_from(
+            {
+                name: np.concatenate([np.asarray(answer[name], dtype=np.float32) for answer in answers])
+                for name in self._outputs
+            }
+        )
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""

@@ -23,13 +23,14 @@ from probpose_edge.runtimes.base import (
     run_in_parts,
 )
 
-
 _RANKS = {"logits": 4, "expert_logits": 4, "keypoints": 3}
 """Axes of the outputs that are not scalars."""
 
 
 class LiteRTRuntime:
-    """LiteRT's interpreter on one .tflite file; satisfies `Runtime`. Files hold one crop, so crops run one by one.
+    """LiteRT's interpreter on one .tflite file; satisfies `Runtime`.
+
+    Crops run one by one: the graph's own shapes are for one, and LiteRT refuses to resize them.
 
     threads: threads within one inference; None is LiteRT's default (one).
 

@@ -22,7 +22,7 @@ from probpose_edge.runtimes.base import (
 )
 
 LARGEST_BATCH = 16
-"""Crops in one inference at most: more take memory and no longer save time."""
+"""Crops in one inference at most: more take memory and no longer save time (docs/batches.md)."""
 
 
 class OnnxRuntime:
