@@ -256,3 +256,15 @@ def test_saved_quantizations_are_checked() -> None:
         Quantization(recipe=STATIC, ranges={"a": (1.0, 1.0)})
     with pytest.raises(InputError, match=r"Every block that stays in float must have a reason"):
         Quantization(recipe=dataclasses.replace(STATIC, float_blocks=("x",)), ranges={})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("limits", [(0.0, 6.0), (-1.0, 3.0), (-4.0, 1.0)])
+def test_a_learned_range_rounds_as_the_file_does(limits: tuple[float, float]) -> None:
+    from probpose_quant.fixed_ranges import KnownRange, LearnedRange
+
+    x = torch.linspace(-5, 7, 997)
+    grid = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127}
+    scale, zero_point = (float(value) for value in KnownRange(*limits, **grid).calculate_qparams())
+    expected = ((x / scale).round() + zero_point).clamp(-128, 127).sub(zero_point) * scale
+    torch.testing.assert_close(LearnedRange(*limits, **grid)(x), expected, rtol=0, atol=1e-5)
