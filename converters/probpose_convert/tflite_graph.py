@@ -67,6 +67,9 @@ def float_tflite(model: nn.Module, input_wh: tuple[int, int]) -> bytes:
     translate.
     """
     global _latest
+    with _quiet_litert():
+        # Also where the last result is at hand: what a call needs does not depend on the calls before.
+        import_extra("Writing .tflite files", "litert_torch", "convert")
     network = TfliteNetwork(copy.deepcopy(model).to(device="cpu", dtype=torch.float32), input_wh).eval()
     fingerprint = _fingerprint(network)
     if _latest is None or _latest[0] != fingerprint:
