@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402
 
 from probpose_edge import Runtime, open_runtime, read_contract  # noqa: E402
 from probpose_edge.drawn_crops import drawn_crops  # noqa: E402
+from probpose_edge.runtimes import onnx as onnx_runtime  # noqa: E402
 from probpose_edge.runtimes.base import run_in_parts  # noqa: E402
 
 PARTS = (1, 2, 4, 8, 16)
@@ -42,6 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     clock = time.process_time if options.threads == 1 else time.perf_counter
 
+    onnx_runtime.LARGEST_BATCH = max(PARTS)  # the SDK's own limit is what is chosen by this
     runtimes = [open_runtime(path, threads=options.threads) for path in options.models]
     drawn = drawn_crops(read_contract(options.models[0]).input_wh)
     calls: dict[tuple[str, int, int], Callable[[], object]] = {}

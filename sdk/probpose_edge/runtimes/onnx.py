@@ -21,7 +21,7 @@ from probpose_edge.runtimes.base import (
     run_in_parts,
 )
 
-LARGEST_BATCH = 16
+LARGEST_BATCH = 8
 """Crops in one inference at most: more take memory and no longer save time (docs/batches.md)."""
 
 
