@@ -38,6 +38,8 @@ from probpose_models.outputs import PoseOutputs
 from probpose_models.probpose_m import upsample2x
 from probpose_models.probpose_s import DeconvHead, PooledScalarHead
 from probpose_models.vit import VisionTransformer
+from probpose_quant.calibrate import quantize_static
+from probpose_quant.recipes import RECIPES as QUANTIZATIONS
 
 pytest.importorskip("coremltools", reason="needs the extra convert")
 pytest.importorskip("torchao", reason="needs the extra convert")
@@ -224,7 +226,7 @@ def test_int8_agrees_with_the_quantized_graph(small_m: SmallM, tmp_path: Path) -
     """In float32 the package is the same arithmetic; what is left are values half-way between two steps."""
     library = import_coremltools("Testing")
     with quiet():
-        graph = coreml_export._quantized(small_m, crops_for(small_m, 16, 2))
+        graph = quantize_static(small_m, crops_for(small_m, 16, 2), QUANTIZATIONS["int8-static"], int32_bias=False)
         package = coreml_export.to_package(library, graph, checkpoint_contract(small_m), library.precision.FLOAT32)
         package.save(str(tmp_path / "same.mlpackage"))
     crops = crops_for(small_m, 4, 3)

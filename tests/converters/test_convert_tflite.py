@@ -153,9 +153,9 @@ def test_a_file_follows_its_network_and_says_what_it_is(
     assert written == result.contract
     assert written.recipe == recipe
     assert {"litert-torch", "torch"} <= set(written.versions)
-    assert (
-        written.replace(format="safetensors", precision="fp32", recipe="fp32", versions=contract.versions) == contract
-    )
+    assert set(written.calibration) == ({"int8_crops", "int8_sha256"} if recipe == "int8-static" else set())
+    same = {"versions": contract.versions, "calibration": contract.calibration}
+    assert written.replace(format="safetensors", precision="fp32", recipe="fp32", **same) == contract
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -342,7 +342,7 @@ def test_a_file_that_litert_cannot_load_is_a_failed_conversion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tflite_export, "float_tflite", lambda model, input_wh: content)
-    monkeypatch.setattr(tflite_export, "quantize_tflite", lambda content, recipe, ranges: content[:5000])
+    monkeypatch.setattr(tflite_export, "quantize_tflite", lambda content, recipe, ranges, **_: content[:5000])
     with pytest.raises(ConversionError, match=r"The int8-weights file must load in LiteRT, .*Choose another recipe"):
         export_tflite(network, contract, config_for(tmp_path / "m.tflite", "int8-weights", crops))
     assert list(tmp_path.iterdir()) == []
