@@ -220,7 +220,7 @@ def test_the_numbers_to_test_an_app_with_are_those_of_the_sdk(phone: str) -> Non
     assert {name: number for name, number in numbers.items() if number not in text.replace("\n", " ")} == {}
 
 
-@pytest.mark.parametrize("name", ["webcam", "raspberry-pi", "jetson", "ios", "android"])
+@pytest.mark.parametrize("name", ["quickstart", "webcam", "raspberry-pi", "jetson", "ios", "android"])
 def test_every_example_says_where_it_ran(name: str) -> None:
     text = (EXAMPLES / name / "README.md").read_text(encoding="utf-8")
     assert "**Run on**" in text
