@@ -62,7 +62,11 @@ class DecodeInGraph(nn.Module):
             inside = 1 - _positive(beyond.sum(-1))
             points = points + inside.unsqueeze(-1) * (self.expert_crop(expert_cell) - points)
             expected = expected + inside * (expert_expected - expected)
-        presence, visibility, quality = (expected,) * 3 if self.heatmap else others[:3]
+        if self.heatmap:
+            # The same value, which is not negative, three times: formats do not take one value as several outputs.
+            presence, visibility, quality = expected.abs(), (-expected).abs(), expected.abs().abs()
+        else:
+            presence, visibility, quality = others[:3]
         return points, self.presence(presence), visibility, self.quality(quality), expected
 
 
@@ -83,7 +87,12 @@ def decoded_contract(contract: ModelContract) -> ModelContract:
     """What a file says that ends in `DecodeInGraph` of a contract: its answers are calibrated already."""
     ones, zeros = (1.0,) * len(contract.keypoint_names), (0.0,) * len(contract.keypoint_names)
     return contract.replace(
-        output_kind="decoded", presence_scale=ones, presence_bias=zeros, quality_scale=ones, quality_bias=zeros
+        output_kind="decoded",
+        presence_scale=ones,
+        presence_bias=zeros,
+        quality_scale=ones,
+        quality_bias=zeros,
+        scores={},
     )
 
 

