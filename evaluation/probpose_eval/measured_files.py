@@ -175,7 +175,8 @@ def _match(
 def _observed(record: Mapping[str, Any], data: EvaluationSet, where: str) -> tuple[Observations, MapDrift | None]:
     seen, maps = _arrays(record["observations"]), record["maps"]
     threshold = record["observations"]["presence_threshold"]
-    observations = Observations(**seen, presence_threshold=float(threshold))
+    hold = bool(record["observations"].get("scores_hold", False))
+    observations = Observations(**seen, presence_threshold=float(threshold), scores_hold=hold)
     people = [person.id for person in labelled_persons(data.annotations)]
     k = len(data.annotations.keypoint_names)
     wanted: dict[str, tuple[int, ...]] = {

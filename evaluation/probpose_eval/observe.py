@@ -36,7 +36,8 @@ class Observations:
         the model's activation windows.
     keypoints: (P, K, 2) float64 px.
     presence, visibility, quality, expected_oks: (P, K) float64, as in `probpose_edge.Poses`.
-    scores: (P,) float64, at `presence_threshold`, that of the estimator.
+    scores: (P,) float64, at `presence_threshold`, that of the estimator; `scores_hold`: they are those at any other
+        threshold, too, because they come from the scores in the metadata of the file.
     standing: (P, K) float64, probability mass of the smallest credible region (see
         `probpose_edge.calibrated_maps`) that reaches the true place, its whole cell included; NaN where the truth is
         not labelled or lies outside the window, and everywhere for maps that are not calibrated.
@@ -57,6 +58,7 @@ class Observations:
     standing: NDArray[np.float64]
     standing_own: NDArray[np.float64]
     presence_threshold: float
+    scores_hold: bool = False
 
     def __len__(self) -> int:
         return len(self.annotation_ids)
@@ -278,6 +280,7 @@ def _join(
         standing=gathered([part.standing for part in parts]),
         standing_own=gathered([part.standing_own for part in parts]),
         presence_threshold=estimator.presence_threshold,
+        scores_hold=bool(estimator.contract.scores),
     )
     if not drifts:
         return observations, None

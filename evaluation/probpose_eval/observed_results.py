@@ -27,5 +27,7 @@ def results_scored(observations: Observations, scores: NDArray[np.float64]) -> R
 
 
 def scores_at(observations: Observations, threshold: float) -> NDArray[np.float64]:
-    """(P,) instance scores, see `probpose_edge.poses.instance_scores`."""
+    """(P,) instance scores, see `probpose_edge.poses.instance_scores`, unless they hold at any threshold."""
+    if observations.scores_hold:
+        return observations.scores
     return instance_scores(observations.quality, observations.presence >= threshold).astype(np.float64)

@@ -20,6 +20,7 @@ from probpose_edge.poses import Poses, instance_scores
 from probpose_edge.read_contract import read_contract
 from probpose_edge.runtimes.base import RawOutputs, Runtime, no_maps_error
 from probpose_edge.runtimes.open_runtime import open_runtime
+from probpose_edge.score_poses import PoseScorer
 from probpose_edge.weights import shipped_model_for_installed_runtime
 from probpose_edge.whole_image import person_box
 from probpose_edge.window import box_to_window, crop_windows
@@ -57,6 +58,7 @@ class PoseEstimator:
         self.runtime = runtime
         self.contract = contract
         self.presence_threshold = float(threshold)
+        self._scorer = PoseScorer(contract) if contract.scores else None
 
     @classmethod
     def open(
@@ -216,7 +218,7 @@ class PoseEstimator:
         if any(scale != 1 for scale in contract.quality_scale) or any(contract.quality_bias):
             quality = calibrate_presence(quality, contract.quality_scale, contract.quality_bias)
         maps = calibrated_maps(raw.logits, contract) if return_maps == "calibrated" else located.maps
-        return Poses(
+        poses = Poses(
             keypoints=located.keypoints_px,
             presence=presence,
             visibility=visibility,
@@ -230,6 +232,7 @@ class PoseEstimator:
             maps=maps if return_maps else None,
             map_kind=self._map_kind(return_maps),
         )
+        return poses if self._scorer is None else self._scorer.score(poses, raw.logits)
 
     def _check_outputs(self, raw: RawOutputs, n: int) -> None:
         k, (width, height) = len(self.contract.keypoint_names), self.contract.heatmap_wh

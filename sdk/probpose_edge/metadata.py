@@ -32,7 +32,7 @@ DECODED_NAMES = ("keypoints", "presence", "visibility", "quality", "expected_oks
 """Outputs of a file that decodes its maps itself, of whatever kind they are."""
 _NEW_IN_SCHEMA = {
     2: frozenset({"map_kind", "window_ratio", "calibration"}),
-    3: frozenset({"quality_scale", "quality_bias", "output_kind", "self_test"}),
+    3: frozenset({"quality_scale", "quality_bias", "output_kind", "self_test", "scores"}),
 }
 
 
@@ -59,8 +59,8 @@ class ModelContract:
     map_kind: one of `MAP_KINDS`. ``"probability"``: maps are ``Sparsemax(logits / temperature)``. ``"heatmap"``: the
         output ``logits`` is a plain heatmap, taken as it comes and decoded by its argmax; its peak value, clipped to
         [0, 1], is the confidence and stands for presence, visibility and quality, which the file does not have.
-    output_kind: one of `OUTPUT_KINDS`. ``"logits"``: maps leave the file and the SDK decodes them. ``"decoded"``: the file
-        decodes them itself, with the kernel, temperature and calibration it was made with, and gives ``keypoints``
+    output_kind: one of `OUTPUT_KINDS`. ``"logits"``: maps leave the file and the SDK decodes them. ``"decoded"``: the
+        file decodes them itself, with the kernel, temperature and calibration it was made with, and gives ``keypoints``
         (N, K, 2), x before y, in pixels of the input crop, and ``expected_oks`` in place of maps. Its presence and
         quality are calibrated already: scales and biases of the contract are ones and zeros.
     decode_kernel: how maps are decoded, one of `KERNELS` (see `probpose_edge.decode.decode_maps`).
@@ -74,6 +74,8 @@ class ModelContract:
     licence: SPDX identifier of the weights.
     accuracy: measured figures of the full-precision model, name → value, empty if none were measured.
     calibration: what calibration measured, name → number or text, empty if there was none.
+    scores: how the score of a person is made (see `probpose_edge.score_head`), empty for the mean quality of the
+        present keypoints. Files of schema 3 that are older do not have it.
     self_test: what the network answers to two drawn crops (see `probpose_edge.self_test`), empty if not recorded.
     """
 
@@ -103,6 +105,7 @@ class ModelContract:
     versions: dict[str, str] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     calibration: dict[str, float | str] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
     self_test: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -164,6 +167,11 @@ class ModelContract:
                 f"Metadata field 'self_test' must map names to numbers, got {self.self_test!r}. Record it again with "
                 "`probpose-edge doctor MODEL --record`."
             )
+        if self.scores and self.output_kind == "decoded":
+            raise MetadataError(
+                "A file that decodes its maps inside must have an empty metadata field 'scores', because scores are "
+                "made from maps. Convert the checkpoint again."
+            )
         if not 0 <= self.presence_threshold <= 1:
             raise MetadataError(
                 f"Metadata field 'presence_threshold' must lie in [0, 1], got {self.presence_threshold}. "
@@ -215,7 +223,7 @@ class ModelContract:
         known = {f.name for f in dataclasses.fields(cls)}
         for schema, names in _NEW_IN_SCHEMA.items():
             known -= names if version < schema else frozenset()
-        required = known - {"versions", "accuracy", "calibration", "self_test"}
+        required = known - {"versions", "accuracy", "calibration", "scores", "self_test"}
         if unknown := sorted(set(data) - known):
             raise MetadataError(f"The metadata has unknown fields {unknown}. Install a newer probpose-edge.")
         if missing := sorted(required - set(data)):

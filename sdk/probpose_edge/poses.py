@@ -32,7 +32,8 @@ class Poses:
     boxes: (N, 4) float64 xyxy, image pixels, as given.
     windows: (N, 4) float64 ``[center_x, center_y, width, height]``, image pixels: the activation windows, in which
         keypoints were looked for. They are what the network saw, or, of a model with two maps, larger than that.
-    scores: (N,) float32, mean quality over the present keypoints, 0 if there are none.
+    scores: (N,) float32, mean quality over the present keypoints, 0 if there are none; where the file was calibrated
+        with ``--scores``, the OKS it expects of the person (see `probpose_edge.score_head`), at any threshold.
     presence_threshold: a keypoint is present where its presence is at least this.
     keypoint_names: K names, or empty if unknown.
     maps: (N, K, H, W) float32 probability maps over the windows, if they were asked for: of two maps the one over the
