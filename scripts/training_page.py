@@ -4,6 +4,7 @@
 
 Reads what lies in docs/results; what is missing is left out:
   ablation.json, movenet.json, growth.json   by scripts/ablation.py, compare_movenet.py and growth.py
+  model_size.json                            by scripts/model_size.py
   calibration*, kernels*, throughput*        by scripts/calibration_page.py, compare_kernels.py, benchmark_training.py
 """
 
@@ -60,6 +61,8 @@ def main() -> None:
     if "growth.json" in documents:
         write_bytes_atomically(options.picture, draw_growth(documents["growth.json"], documents.get("movenet.json")))
         lines += ["", *growth_section(documents["growth.json"], documents.get("ablation.json"))]
+    if "model_size.json" in documents:
+        lines += ["", *size_section(documents["model_size.json"])]
     lines += linked_section("Calibration curves", options.results, "calibration", "`scripts/calibration_page.py`")
     lines += linked_section("Decode kernels", options.results, "kernels", "`scripts/compare_kernels.py`")
     lines += linked_section("Training throughput", options.results, "throughput", "`scripts/benchmark_training.py`")
@@ -230,6 +233,33 @@ def linked_section(title: str, results: Path, name: str, made_by: str) -> list[s
         mark = "!" if path.suffix == ".png" else ""
         lines += ["", f"{mark}[{where.with_suffix('').as_posix().replace('/', ', ')}]({where.as_posix()})"]
     return lines
+
+
+def size_section(document: Document) -> list[str]:
+    """The same training of networks with heads of several widths."""
+    width, height = document["input_wh"]
+    rows = [
+        [
+            f"{size['width']:g}",
+            f"{size['parameters'] / 1e6:.1f} M",
+            f"{size['multiply_adds'] / 1e9:.2f} G",
+            f"{size['mean-OKS']:.3f}",
+            f"{100 * size['AP']:.1f}",
+        ]
+        for size in document["sizes"]
+    ]
+    return [
+        "## How the result grows with the size of the network",
+        "",
+        f"`probpose-m` with the channels of its heads times a width, {document['samples']:,} samples of "
+        f"{width}×{height} pixels each, the first {document['freeze']} backbone blocks kept, one seed. The backbone "
+        "has pre-trained weights at one width only; the larger network of the family, ViT-S, has none here and trains 2.3 "
+        "samples a second on a core, so it was not trained.",
+        "",
+        *table(["width of the heads", "parameters", "multiply-adds", "mean OKS", "AP"], rows),
+        "",
+        f"`{document['command']}`",
+    ]
 
 
 def draw_growth(document: Document, movenet: Document | None) -> bytes:

@@ -55,6 +55,11 @@ def ablation_document() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def size_document() -> dict[str, Any]:
+    size = {"width": 0.5, "parameters": 2_210_000, "multiply_adds": 101_000_000, "mean-OKS": 0.3, "AP": 0.03}
+    return {"sizes": [size], "input_wh": [96, 128], "samples": 16000, "freeze": 11, "command": "python x.py"}
+
+
 def movenet_document() -> dict[str, Any]:
     models = [
         {"name": name, "threshold": 0.4, "usual_threshold": 0.3, "plain": judged(value), "cropped": judged(value)}
@@ -89,6 +94,7 @@ def test_the_page_holds_every_measurement_and_the_picture(
     results.mkdir()
     for name, document in (
         ("ablation", ablation_document()), ("movenet", movenet_document()), ("growth", growth_document()),
+        ("model_size", size_document()),
     ):  # fmt: skip
         (results / f"{name}.json").write_text(json.dumps(document))
     (results / "calibration").mkdir()
@@ -103,6 +109,7 @@ def test_the_page_holds_every_measurement_and_the_picture(
     assert "| **m.onnx - MoveNet** | -0.100" in text
     assert "| a run | 9,967 and drawn ones | 192×256 |" in text
     assert "0.450 at 6,400" in text
+    assert "| 0.5 | 2.2 M | 0.10 G | 0.300 | 3.0 |" in text
     assert "never validated" not in text
     assert "![calibration, coverage](calibration/coverage.png)" in text
     assert "Training throughput" not in text
@@ -166,3 +173,28 @@ def test_fewer_persons_are_a_seeded_share_of_the_labelled_ones(monkeypatch: pyte
     assert [image["id"] for image in one["images"]] == [annotation["image_id"] for annotation in one["annotations"]]
     assert one["info"] == {"year": 2026}
     assert len(keep_persons(document, 0.0001, 0)["annotations"]) == 1
+
+
+def test_widths_scale_the_heads_and_leave_the_network_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import model_size
+
+    from probpose_models.checkpoint import build_model
+    from probpose_models.probpose_m import count_parameters
+    from probpose_train.config import parse_source
+
+    config = model_size.size_config((parse_source("a.json:images/"),), "", "val.json:images/", 32, 11)
+    log = "step,val_mean_oks,val_AP\n1,0.25,0.02\n"
+    sizes = {}
+    for width in (0.5, 1.0):
+        folder = tmp_path / f"{width}"
+        folder.mkdir()
+        (folder / "log.csv").write_text(log)
+        sizes[width] = model_size.measure_width(width, config, folder)
+    whole = count_parameters(build_model("probpose-m", input_wh=(96, 128)))
+    assert sizes[1.0]["parameters"] == whole
+    assert sizes[0.5]["parameters"] < 0.8 * whole
+    assert sizes[0.5]["multiply_adds"] < sizes[1.0]["multiply_adds"]
+    assert sizes[0.5]["mean-OKS"] == 0.25
