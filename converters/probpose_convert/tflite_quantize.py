@@ -46,7 +46,8 @@ def quantize_tflite(
     """
     quantizer = import_extra(_PURPOSE, "ai_edge_quantizer.quantizer", "convert").Quantizer(content)
     _configure(quantizer, content, recipe)
-    _leave_out(quantizer, content, float_outputs)
+    with quiet_libraries():  # it would tell of every recipe that this one overwrites
+        _leave_out(quantizer, content, float_outputs)
     known = None if ranges is None else {name: {"min": low, "max": high} for name, (low, high) in ranges.items()}
     try:
         # Its progress bars cannot be switched off.
