@@ -33,6 +33,10 @@ def command(
     quality: bool = typer.Option(
         True, "--quality/--no-quality", help="Fit the quality too; not on pictures the network was trained on."
     ),
+    scores: str | None = typer.Option(
+        None, help="Only change how persons are scored: closed-form, learned, or mean-quality; see docs/calibration.md."
+    ),
+    rounds: int = typer.Option(10, min=1, help="How often learned scores see every person, disturbed."),
     out_dir: Path | None = typer.Option(None, "--out", help="Folder for calibrated copies; else files are changed."),
     plots: Path | None = typer.Option(None, "--plots", help="Folder for the curves as pictures."),
     as_json: bool = typer.Option(False, "--json", help="Print all numbers and curves as JSON."),
@@ -50,6 +54,11 @@ def command(
         # Said before the network runs over the whole set.
         writable_format(path)
     annotations, images = split_source(data)
+    if scores is not None:
+        from probpose_cli.calibrate_scores import calibrate_scores
+
+        calibrate_scores(models, scores, annotations, images, rounds=rounds, out_dir=out_dir, as_json=as_json)
+        return
     if plots is not None:
         require_drawing()
     for folder in (out_dir, plots):

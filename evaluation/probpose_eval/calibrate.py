@@ -121,6 +121,8 @@ class Calibration:
             # What the file's int8 ranges were taken from stays true.
             **{name: value for name, value in before.calibration.items() if name.startswith("int8_")},
         }
+        # Learned scores read the numbers that change here; the closed form has none of its own.
+        scores = before.scores if before.scores.get("kind") == "closed-form" else {}
         return before.replace(
             presence_scale=self.presence_fit.scale,
             presence_bias=self.presence_fit.bias,
@@ -128,6 +130,7 @@ class Calibration:
             quality_scale=self.quality_fit.scale,
             quality_bias=self.quality_fit.bias,
             calibration=calibration,
+            scores=scores,
         )
 
 

@@ -1,0 +1,77 @@
+"""`calibrate --scores`: learned, closed form, back again, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probpose_convert.write_contract import write_contract
+from probpose_edge import PoseEstimator, read_contract, read_image
+from probpose_edge.weights import shipped_model
+
+
+@pytest.fixture
+def onnx(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    shutil.copy(shipped_model("onnx"), path)
+    return path
+
+
+def data(drawn_set: Path) -> str:
+    return f"{drawn_set / 'annotations.json'}:{drawn_set / 'images'}"
+
+
+def scores_of(path: Path, picture: Path) -> np.ndarray:
+    with PoseEstimator.open(path, threads=1) as estimator:
+        return estimator(read_image(picture), [[10, 10, 200, 300]]).scores
+
+
+def test_scores_are_learned_and_nothing_else_changes(cli, drawn_set: Path, onnx: Path, tmp_path: Path) -> None:
+    before, original = read_contract(onnx), onnx.read_bytes()
+    done = cli(
+        "calibrate", onnx, "--scores", "learned", "--rounds", 1, "--data", data(drawn_set), "--out", tmp_path / "out",
+        "--json",
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    assert onnx.read_bytes() == original
+    after = read_contract(tmp_path / "out" / "model.onnx")
+    record = json.loads(done.out)["model.onnx"]["calibration"]
+    assert (record["scores_data"], record["scores_pictures"], record["scores_rounds"]) == ("annotations.json", 6, 1)
+    assert set(record.items()) <= set(after.calibration.items())
+    assert len(set(str(after.calibration["picture_hashes"]).split())) >= 6
+    assert after.replace(scores={}, calibration={}) == before.replace(calibration={})
+    picture = next((drawn_set / "images").iterdir())
+    assert scores_of(tmp_path / "out" / "model.onnx", picture) != scores_of(onnx, picture)
+    # The network is the same to the byte: with one contract in both, the files are.
+    write_contract(tmp_path / "out" / "model.onnx", before)
+    write_contract(onnx, before)
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == onnx.read_bytes()
+
+
+def test_the_closed_form_is_set_and_taken_back_in_place(cli, drawn_set: Path, onnx: Path) -> None:
+    picture, before = next((drawn_set / "images").iterdir()), read_contract(onnx)
+    was = scores_of(onnx, picture)
+    done = cli("calibrate", onnx, "--scores", "closed-form", "--data", data(drawn_set))
+    assert (done.code, done.out.strip()) == (0, "model.onnx: scores are closed-form")
+    assert read_contract(onnx).scores == {"kind": "closed-form"}
+    assert scores_of(onnx, picture) != was
+    assert cli("calibrate", onnx, "--scores", "mean-quality", "--data", data(drawn_set)).code == 0
+    assert read_contract(onnx) == before
+    assert scores_of(onnx, picture) == was
+
+
+def test_other_scores_are_refused(cli, drawn_set: Path, onnx: Path) -> None:
+    done = cli("calibrate", onnx, "--scores", "best", "--data", data(drawn_set))
+    assert done.code != 0
+    assert "The scores must be one of closed-form, learned, mean-quality, got 'best'." in done.err
+
+
+def test_pictures_that_scores_were_learned_on_are_not_judged_on(cli, drawn_set: Path, onnx: Path) -> None:
+    assert cli("calibrate", onnx, "--scores", "learned", "--rounds", 1, "--data", data(drawn_set)).code == 0
+    done = cli("evaluate", onnx, "--annotations", drawn_set / "annotations.json", "--images", drawn_set / "images")
+    assert done.code == 2
+    assert "A model must not be judged on pictures that it was calibrated on" in done.err

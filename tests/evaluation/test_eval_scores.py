@@ -1,0 +1,163 @@
+"""Learning scores: samples of disturbed crops, the fit, and what is written into the metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probpose_edge import PoseEstimator
+from probpose_edge.exceptions import InputError
+from probpose_edge.score_features import FEATURES
+from probpose_edge.score_head import read_score_head, weighted_scores
+from probpose_eval import fit_score_head as module
+from probpose_eval.calibrate_scores import with_scores
+from probpose_eval.calibration_samples import PicturedSet
+from probpose_eval.coco import AnnotationSet, labelled_persons, read_annotations
+from probpose_eval.confidence_scores import confidence_scores
+from probpose_eval.disturb_crops import disturb_crop, jitter_box
+from probpose_eval.fit_score_head import fit_score_head
+from probpose_eval.observe import observe_set
+from probpose_eval.observed_results import scores_at
+from probpose_eval.score_samples import ScoreSamples, collect_score_samples
+
+Make = Callable[..., PoseEstimator]
+QUALITY, PROMISED = FEATURES.index("quality"), FEATURES.index("promised_oks")
+
+
+@pytest.fixture
+def pictured(photographed: tuple[Path, Path]) -> PicturedSet:
+    return PicturedSet(annotations=read_annotations(photographed[0]), images_dir=photographed[1])
+
+
+def simulated(seed: int, persons: int = 400, pictures: int = 40) -> ScoreSamples:
+    """The quality knows half of a keypoint's OKS, the features the other half; a quarter does not count."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(0, 1, (persons, 17, len(FEATURES)))
+    features[..., QUALITY] += rng.normal(0, 1, (persons, 1))
+    features[..., PROMISED] += rng.normal(0, 1, (persons, 1))
+    oks = 1 / (1 + np.exp(-(features[..., QUALITY] + features[..., PROMISED])))
+    counts = features[..., 1] > -0.7
+    counts[:, 0] = True
+    return ScoreSamples(
+        features=features,
+        oks=np.where(counts, oks, np.nan),
+        scores=1 / (1 + np.exp(-features[..., QUALITY].mean(axis=1))),
+        pictures=rng.integers(0, pictures, persons),
+    )
+
+
+def test_a_fit_foretells_persons_that_it_has_not_seen() -> None:
+    fit = fit_score_head(simulated(0, persons=2000))
+    others = simulated(1)
+    said = weighted_scores(*fit.head(others.features)).astype(np.float64)
+    before, after = (confidence_scores(each, others.person_oks) for each in (others.scores, said))
+    assert after.pearson > before.pearson + 0.02
+    assert after.ause < 0.8 * before.ause
+    assert after.squared_error < before.squared_error / 2
+    assert fit.held_out.pearson == pytest.approx(after.pearson, abs=0.05)
+    _, counting = fit.head(others.features)
+    counts = np.isfinite(others.oks)[:, 1:]
+    assert counting[:, 1:][counts].mean() > counting[:, 1:][~counts].mean() + 0.3
+
+
+def test_a_fit_is_the_same_every_time() -> None:
+    one, two = (fit_score_head(simulated(0)).head.to_dict() for _ in range(2))
+    assert one == two
+
+
+def test_the_gradient_is_that_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DECAY", 0.0)
+    samples, rng = simulated(3, persons=4), np.random.default_rng(0)
+    shapes = {"hidden": (len(FEATURES), 3), "keypoint": (17, 3), "out": (3, 2), "bias": (2,)}
+    weights = {name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
+    counts, person_oks = np.isfinite(samples.oks), samples.person_oks
+    oks = np.where(counts, samples.oks, 0)
+
+    def loss() -> float:
+        _, answers = module._forward(weights, samples.features)
+        p = answers[..., 1]
+        entropy = -np.where(counts, np.log(p), np.log(1 - p)).mean()
+        return module._error(answers, oks, counts, person_oks) + module._COUNTING * entropy
+
+    slopes = module._gradient(weights, samples.features, oks, counts, person_oks)
+    for name, at in (("hidden", (2, 1)), ("keypoint", (5, 0)), ("out", (1, 0)), ("out", (2, 1)), ("bias", (1,))):
+        values = []
+        for step in (1e-5, -2e-5):
+            weights[name][at] += step
+            values.append(loss())
+        weights[name][at] += 1e-5
+        assert slopes[name][at] == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
+
+
+def test_too_few_pictures_are_refused() -> None:
+    with pytest.raises(InputError, match=r"at least 5 pictures, one of five is held out, got 4\. .*closed form"):
+        fit_score_head(simulated(0, pictures=4))
+
+
+def test_every_person_is_seen_in_every_round(template_estimator: Make, pictured: PicturedSet) -> None:
+    steps = []
+    persons = labelled_persons(pictured.annotations)
+    samples = collect_score_samples(
+        template_estimator(), pictured, rounds=3, batch=4, progress=lambda done, total: steps.append((done, total))
+    )
+    assert len(samples) == 3 * len(persons) == steps[-1][0] == steps[-1][1]
+    assert sorted(samples.pictures) == sorted(3 * [person.image_id for person in persons])
+    counted = sum(int(np.isin(person.keypoints[:, 2], (1, 2)).sum()) for person in persons)
+    assert np.isfinite(samples.oks).sum() == 3 * counted
+    assert np.isfinite(samples.features).all()
+    again = collect_score_samples(template_estimator(), pictured, rounds=3, batch=4)
+    np.testing.assert_array_equal(samples.features, again.features)
+
+
+def test_what_cannot_be_learned_from_is_refused(template_estimator: Make, pictured: PicturedSet) -> None:
+    decoded = template_estimator(output_kind="decoded")
+    for call in (lambda: collect_score_samples(decoded, pictured), lambda: with_scores(decoded.contract, "learned")):
+        with pytest.raises(InputError, match=r"Scores are made from maps, but this file .* decodes them inside"):
+            call()
+    with pytest.raises(InputError, match=r"at least 1 round over the set, got 0"):
+        collect_score_samples(template_estimator(), pictured, rounds=0)
+    nobody = AnnotationSet(
+        images=pictured.annotations.images, persons=(), keypoint_names=pictured.annotations.keypoint_names
+    )
+    with pytest.raises(InputError, match=r"Learning scores needs labelled persons, but the set has none"):
+        collect_score_samples(template_estimator(), PicturedSet(annotations=nobody, images_dir=pictured.images_dir))
+    with pytest.raises(InputError, match=r"must be one of closed-form, learned, mean-quality, got 'best'"):
+        with_scores(template_estimator().contract, "best")
+
+
+def test_disturbed_crops_keep_their_form() -> None:
+    rng = np.random.default_rng(0)
+    crop = rng.integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    before = crop.copy()
+    changed = [disturb_crop(crop, rng) for _ in range(50)]
+    np.testing.assert_array_equal(crop, before)
+    assert {(each.shape, each.dtype) for each in changed} == {(crop.shape, crop.dtype)}
+    assert sum(not np.array_equal(each, crop) for each in changed) > 30
+    boxes = np.stack([jitter_box(np.array([10.0, 20.0, 50.0, 100.0]), rng) for _ in range(200)])
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    np.testing.assert_allclose(boxes.mean(axis=0), [10, 20, 50, 100], atol=3)
+
+
+def test_the_record_names_the_pictures_and_keeps_the_older_ones(template_estimator: Make) -> None:
+    before = template_estimator(calibration={"picture_hashes": "b a", "persons": 3, "scores_data": "old"}).contract
+    fit = fit_score_head(simulated(0))
+    after = with_scores(before, "learned", fit, {"data": "train.json", "picture_hashes": "a c"})
+    assert after.calibration["picture_hashes"] == "a b c"
+    assert (after.calibration["persons"], after.calibration["scores_data"]) == (3, "train.json")
+    assert after.calibration["scores_pearson_held_out"] == pytest.approx(fit.held_out.pearson, abs=1e-5)
+    assert read_score_head(after.scores, 17) is not None
+    back = with_scores(after, "mean-quality")
+    assert back.scores == {}
+    assert "scores_data" not in back.calibration
+    assert with_scores(after, "closed-form").scores == {"kind": "closed-form"}
+
+
+def test_such_scores_hold_at_any_threshold(template_estimator: Make, pictured: PicturedSet) -> None:
+    closed, mean = template_estimator(scores={"kind": "closed-form"}), template_estimator()
+    (observed, _), (plain, _) = observe_set([closed, mean], pictured.annotations, pictured.images_dir)
+    np.testing.assert_array_equal(scores_at(observed, 0.99), observed.scores)
+    assert not np.allclose(observed.scores, plain.scores)
+    assert not scores_at(plain, 0.99).any()
