@@ -253,8 +253,8 @@ def size_section(document: Document) -> list[str]:
         "",
         f"`probpose-m` with the channels of its heads times a width, {document['samples']:,} samples of "
         f"{width}×{height} pixels each, the first {document['freeze']} backbone blocks kept, one seed. The backbone "
-        "has pre-trained weights at one width only; the larger network of the family, ViT-S, has none here and trains 2.3 "
-        "samples a second on a core, so it was not trained.",
+        "has pre-trained weights at one width only; the larger network of the family, ViT-S, has none here, trains 2.3 "
+        "samples a second on a core, and was not trained.",
         "",
         *table(["width of the heads", "parameters", "multiply-adds", "mean OKS", "AP"], rows),
         "",
