@@ -47,6 +47,7 @@ def command(
         f"padding {contract.padding}, temperature {contract.temperature}, kernel {contract.decode_kernel}, "
         f"presence threshold {contract.presence_threshold}"
     )
+    out.print(f"scores of persons: {contract.scores.get('kind', 'mean quality of the present keypoints')}")
     out.print(f"checkpoint sha256 {contract.checkpoint_sha256 or 'of the file itself'}")
     for name, value in contract.accuracy.items():
         out.print(f"measured at full precision: {name} = {value:g}")

@@ -75,3 +75,14 @@ def test_pictures_that_scores_were_learned_on_are_not_judged_on(cli, drawn_set: 
     done = cli("evaluate", onnx, "--annotations", drawn_set / "annotations.json", "--images", drawn_set / "images")
     assert done.code == 2
     assert "A model must not be judged on pictures that it was calibrated on" in done.err
+
+
+def test_another_calibration_takes_learned_scores_back(cli, drawn_set: Path, onnx: Path) -> None:
+    """They read the numbers that it changes; the closed form has none of its own."""
+    for choice, left in (("learned", {}), ("closed-form", {"kind": "closed-form"})):
+        assert cli("calibrate", onnx, "--scores", choice, "--rounds", 1, "--data", data(drawn_set)).code == 0
+        assert f"scores of persons: {choice}" in cli("inspect", onnx).out
+        assert cli("calibrate", onnx, "--data", data(drawn_set)).code == 0
+        contract = read_contract(onnx)
+        assert contract.scores == left
+        assert not [name for name in contract.calibration if name.startswith("scores_")]

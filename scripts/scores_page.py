@@ -1,0 +1,250 @@
+"""What other scores of persons are worth: a page of the docs.
+
+    probpose-edge calibrate FILE… --scores learned --data train.json:images/ --out DIR
+    python scripts/scores_page.py DIR/FILE… --judge val.json:images/
+
+Files without learned scores (plain heatmap models, for example) are shown with the others. No file is changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from calibration_page import table
+from compare_kernels import RunOnce
+from made_by import anonymous_command
+from numpy.typing import NDArray
+
+from probpose_cli.models import open_for_evaluation
+from probpose_edge import PoseEstimator
+from probpose_edge.atomic_write import write_text_atomically
+from probpose_edge.score_features import FEATURES
+from probpose_edge.score_head import read_score_head, weighted_scores
+from probpose_edge.score_poses import features_of
+from probpose_eval.bootstrap import Interval, Resampled, image_weights, resampled_ap
+from probpose_eval.calibration_samples import PicturedSet
+from probpose_eval.coco import labelled_persons, read_annotations
+from probpose_eval.confidence_scores import confidence_scores
+from probpose_eval.data_source import split_source
+from probpose_eval.evaluate import average_precision, match_set
+from probpose_eval.model_scores import ConfidenceScores
+from probpose_eval.observe import observe_set
+from probpose_eval.observed_results import results_scored
+from probpose_eval.observed_truth import ObservedTruth, observed_truth
+from probpose_eval.oks import OksRule
+from probpose_eval.precision_scores import precision_scores
+from probpose_eval.predict import iterate_crops
+from probpose_eval.shared_pictures import count_shared_pictures
+
+ORIGINAL, CONSTANT, TRUE = "original: mean quality of the present keypoints", "constant", "true OKS"
+BY_VISIBILITY, BY_PRESENCE = "closed form, weighted with visibility", "closed form, weighted with presence"
+QUALITY, LEARNED = "quality, weighted with visibility", "learned"
+SAMPLES = 1000
+WANTED = 1 / 3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Row:
+    """One score on one file."""
+
+    ap: Resampled
+    ex_ap: float
+    ar: float
+    persons: ConfidenceScores
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """All scores of one file, and its confidences for keypoints."""
+
+    rows: dict[str, Row]
+    keypoints: dict[str, ConfidenceScores]
+
+
+def main() -> None:
+    """Judge every file, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--judge", required=True, help="annotations.json:images/")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/scores.md"))
+    args = parser.parse_args()
+    annotations, images = split_source(args.judge)
+    data = PicturedSet(annotations=read_annotations(annotations), images_dir=images)
+    judged, fits = {}, []
+    for path in args.files:
+        with open_for_evaluation(path, threads=1) as estimator:
+            count_shared_pictures({path.name: estimator.contract}, data.annotations, images)
+            record = estimator.contract.calibration
+            if "scores_data" in record:
+                fits.append(f"{path.name}: {record['scores_pictures']} pictures of {record['scores_data']}")
+            judged[str(path)] = _judge(estimator, data)
+    name = f"{annotations.name}, {len(labelled_persons(data.annotations))} labelled persons"
+    command = anonymous_command(sys.argv[1:], Path(__file__).name)
+    write_text_atomically(args.out, _page(judged, name, fits, command))
+
+
+def _judge(estimator: PoseEstimator, data: PicturedSet) -> Judged:
+    plain = PoseEstimator(RunOnce(estimator.runtime), estimator.contract.replace(scores={}))
+    [(observed, _)] = observe_set([plain], data.annotations, data.images_dir)
+    features = _features(plain, data)
+    promised = features[..., FEATURES.index("promised_oks")]
+    scores = {
+        ORIGINAL: observed.scores,
+        CONSTANT: np.ones(len(observed)),
+        QUALITY: weighted_scores(observed.quality, observed.visibility),
+        BY_PRESENCE: weighted_scores(promised, observed.presence),
+        BY_VISIBILITY: weighted_scores(promised, observed.visibility),
+    }
+    confidences = {"quality": observed.quality, "expected OKS": observed.expected_oks, "closed form": promised}
+    if estimator.contract.scores.get("kind") == "learned":
+        head = read_score_head(estimator.contract.scores, promised.shape[1])
+        assert head is not None
+        oks, counts = head(features)
+        scores[LEARNED], confidences["learned"] = weighted_scores(oks, counts), oks
+    rule = OksRule(presence_threshold=observed.presence_threshold)
+    facts = observed_truth(data.annotations, observed, rule)
+    rows = {
+        name: _row(data, results_scored(observed, each.astype(np.float64)), facts, rule)
+        for name, each in {**scores, TRUE: facts.person_oks}.items()
+    }
+    placed = facts.placed
+    return Judged(
+        rows=rows,
+        keypoints={name: confidence_scores(each[placed], facts.oks[placed]) for name, each in confidences.items()},
+    )
+
+
+def _features(estimator: PoseEstimator, data: PicturedSet) -> NDArray[np.float64]:
+    """(P, K, F), in the order of `labelled_persons`."""
+    contract, found = estimator.contract, {}
+    for crops in iterate_crops(
+        data.annotations, data.images_dir, input_wh=contract.input_wh, padding=contract.padding, batch=16
+    ):
+        raw = estimator.runtime.run(crops.crops)
+        poses = estimator.decode_outputs(raw, crops.windows, boxes_xyxy=crops.boxes_xyxy)
+        rows = features_of(poses, raw.logits, contract)
+        found.update({person.id: row for person, row in zip(crops.persons, rows, strict=True)})
+    return np.stack([found[person.id] for person in labelled_persons(data.annotations)])
+
+
+def _row(data: PicturedSet, results, facts: ObservedTruth, rule: OksRule) -> Row:  # type: ignore[no-untyped-def]
+    matches = match_set(data.annotations, results, rule=rule)
+    weights = image_weights(len(data.annotations.images), samples=SAMPLES, seed=0)
+    precision = precision_scores(data.annotations, results, rule)[0]
+    return Row(
+        ap=Resampled(value=average_precision(matches), samples=resampled_ap(matches, weights)),
+        ex_ap=precision.ex_ap or 0.0,
+        ar=precision.ar or 0.0,
+        persons=confidence_scores(results.scores, facts.person_oks),
+    )
+
+
+def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: str) -> str:
+    lines = [
+        "# Scores that foretell accuracy",
+        "",
+        f"Judged on {data}, from true boxes, each file at its own presence threshold. AP, Ex-AP and AR in points; "
+        "Pearson: correlation of the score with the true OKS over persons; AUSE in points, less is better. The score "
+        f"changes neither keypoints nor presence, so AR stays. Differences with 95 % intervals, paired over {SAMPLES} "
+        "bootstrap samples of the pictures. What the scores are: [calibration](../calibration.md#scores).",
+        "",
+    ]
+    for path, each in judged.items():
+        lines += [f"## {Path(path).name if 'runs/ablation' not in path else _short(path)}", ""]
+        original, best = each.rows[ORIGINAL], each.rows[TRUE]
+        gap = best.ap.value - original.ap.value
+        lines.append(
+            table(
+                ["score", "AP", "Ex-AP", "AR", "Pearson", "AUSE", "AP − original", "of the gap to the true OKS"],
+                [
+                    [
+                        name,
+                        f"{100 * row.ap.value:.1f}",
+                        f"{100 * row.ex_ap:.1f}",
+                        f"{100 * row.ar:.1f}",
+                        _number(row.persons.pearson, 3, 1),
+                        _number(row.persons.ause, 2, 100),
+                        "" if row is original else _interval(row.ap.minus(original.ap)),
+                        "" if row is original or not gap else f"{(row.ap.value - original.ap.value) / gap:+.0%}",
+                    ]
+                    for name, row in each.rows.items()
+                ],
+            )
+        )
+        if LEARNED in each.rows:
+            lines += ["", _verdict(each.rows)]
+        lines += ["", "Its confidences for single keypoints (v = 1 and 2), ECE in points:", ""]
+        lines.append(
+            table(
+                ["confidence", "Pearson", "AUSE", "ECE", "mean said", "mean true"],
+                [
+                    [
+                        name,
+                        _number(scores.pearson, 3, 1),
+                        _number(scores.ause, 2, 100),
+                        _number(scores.ece, 1, 100),
+                        _number(scores.mean_said, 3, 1),
+                        _number(scores.mean_true, 3, 1),
+                    ]
+                    for name, scores in each.keypoints.items()
+                ],
+            )
+        )
+        lines.append("")
+    learned = [(Path(path).name, each) for path, each in judged.items() if LEARNED in each.rows]
+    if len(learned) > 1:
+        base_name, base = learned[0]
+        lines += [f"## Beside {base_name}", "", "Learned scores of the others, paired over the same pictures:", ""]
+        lines.append(
+            table(
+                ["file", "AP", "AUSE", "AP − that of the first, learned", "AP − that of the first, original"],
+                [
+                    [
+                        name,
+                        f"{100 * each.rows[LEARNED].ap.value:.1f}",
+                        f"{_number(each.rows[LEARNED].persons.ause, 2, 100)} ({base_name}: original "
+                        f"{_number(base.rows[ORIGINAL].persons.ause, 2, 100)}, learned "
+                        f"{_number(base.rows[LEARNED].persons.ause, 2, 100)})",
+                        _interval(each.rows[LEARNED].ap.minus(base.rows[LEARNED].ap)),
+                        _interval(each.rows[LEARNED].ap.minus(base.rows[ORIGINAL].ap)),
+                    ]
+                    for name, each in learned[1:]
+                ],
+            )
+        )
+        lines.append("")
+    if fits:
+        lines += ["Learned on, disturbed, and never on the pictures judged here: " + "; ".join(fits) + ".", ""]
+    return "\n".join([*lines, f"`{command}`", ""])
+
+
+def _verdict(rows: dict[str, Row]) -> str:
+    gained = rows[LEARNED].ap.minus(rows[ORIGINAL].ap)
+    share = gained.value / (rows[TRUE].ap.value - rows[ORIGINAL].ap.value)
+    told = "told from chance" if gained.low > 0 else "not told from chance"
+    reached = "reached" if share >= WANTED else "**not reached**"
+    return (
+        f"Learned scores change AP by {_interval(gained)} points, {told}, and close {share:.0%} of the gap to the true "
+        f"OKS; the aim of a third is {reached}."
+    )
+
+
+def _short(path: str) -> str:
+    return Path(path).parent.name
+
+
+def _interval(interval: Interval) -> str:
+    return f"{100 * interval.value:+.2f} ({100 * interval.low:+.2f} to {100 * interval.high:+.2f})"
+
+
+def _number(value: float | None, digits: int, factor: float) -> str:
+    return "–" if value is None else f"{factor * value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()
