@@ -29,7 +29,7 @@ from probpose_edge.score_poses import features_of
 from probpose_eval.bootstrap import Interval, Resampled, image_weights, resampled_ap
 from probpose_eval.calibration_samples import PicturedSet
 from probpose_eval.coco import labelled_persons, read_annotations
-from probpose_eval.confidence_scores import confidence_scores
+from probpose_eval.confidence_scores import confidence_scores, pearson
 from probpose_eval.data_source import split_source
 from probpose_eval.evaluate import average_precision, match_set
 from probpose_eval.model_scores import ConfidenceScores
@@ -44,6 +44,7 @@ from probpose_eval.shared_pictures import count_shared_pictures
 ORIGINAL, CONSTANT, TRUE = "original: mean quality of the present keypoints", "constant", "true OKS"
 BY_VISIBILITY, BY_PRESENCE = "closed form, weighted with visibility", "closed form, weighted with presence"
 QUALITY, LEARNED = "quality, weighted with visibility", "learned"
+TRUE_KEYPOINTS = "true OKS of the labelled keypoints, weighted with visibility"
 SAMPLES = 1000
 WANTED = 1 / 3
 
@@ -56,6 +57,7 @@ class Row:
     ex_ap: float
     ar: float
     persons: ConfidenceScores
+    pearson: Resampled
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,7 +95,7 @@ def _judge(estimator: PoseEstimator, data: PicturedSet) -> Judged:
     [(observed, _)] = observe_set([plain], data.annotations, data.images_dir)
     features = _features(plain, data)
     promised = features[..., FEATURES.index("promised_oks")]
-    scores = {
+    scores: dict[str, NDArray[np.floating]] = {
         ORIGINAL: observed.scores,
         CONSTANT: np.ones(len(observed)),
         QUALITY: weighted_scores(observed.quality, observed.visibility),
@@ -108,6 +110,7 @@ def _judge(estimator: PoseEstimator, data: PicturedSet) -> Judged:
         scores[LEARNED], confidences["learned"] = weighted_scores(oks, counts), oks
     rule = OksRule(presence_threshold=observed.presence_threshold)
     facts = observed_truth(data.annotations, observed, rule)
+    scores[TRUE_KEYPOINTS] = weighted_scores(np.where(facts.placed, facts.oks, promised), observed.visibility)
     rows = {
         name: _row(data, results_scored(observed, each.astype(np.float64)), facts, rule)
         for name, each in {**scores, TRUE: facts.person_oks}.items()
@@ -141,7 +144,16 @@ def _row(data: PicturedSet, results, facts: ObservedTruth, rule: OksRule) -> Row
         ex_ap=precision.ex_ap or 0.0,
         ar=precision.ar or 0.0,
         persons=confidence_scores(results.scores, facts.person_oks),
+        pearson=Resampled(
+            value=pearson(results.scores, facts.person_oks),
+            samples=np.array([_drawn_pearson(results.scores, facts, drawn) for drawn in weights]),
+        ),
     )
+
+
+def _drawn_pearson(scores: NDArray[np.float64], facts: ObservedTruth, drawn: NDArray[np.int64]) -> float:
+    times = drawn[facts.image_index]
+    return pearson(np.repeat(scores, times), np.repeat(facts.person_oks, times))
 
 
 def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: str) -> str:
@@ -160,7 +172,17 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
         gap = best.ap.value - original.ap.value
         lines.append(
             table(
-                ["score", "AP", "Ex-AP", "AR", "Pearson", "AUSE", "AP − original", "of the gap to the true OKS"],
+                [
+                    "score",
+                    "AP",
+                    "Ex-AP",
+                    "AR",
+                    "Pearson",
+                    "AUSE",
+                    "AP − original",
+                    "Pearson − original",
+                    "of the AP gap to the true OKS",
+                ],
                 [
                     [
                         name,
@@ -170,6 +192,9 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
                         _number(row.persons.pearson, 3, 1),
                         _number(row.persons.ause, 2, 100),
                         "" if row is original else _interval(row.ap.minus(original.ap)),
+                        ""
+                        if row is original or name == CONSTANT
+                        else _interval(row.pearson.minus(original.pearson), 1, 3),
                         "" if row is original or not gap else f"{(row.ap.value - original.ap.value) / gap:+.0%}",
                     ]
                     for name, row in each.rows.items()
@@ -219,7 +244,12 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
         )
         lines.append("")
     if fits:
-        lines += ["Learned on, disturbed, and never on the pictures judged here: " + "; ".join(fits) + ".", ""]
+        lines += [
+            "Learned on, disturbed, and never on the pictures judged here: " + "; ".join(fits) + ". By "
+            "`probpose-edge calibrate FILE… --scores learned --data DATA/person_keypoints_train.json:DATA/images --out "
+            "DIR`, then:",
+            "",
+        ]
     return "\n".join([*lines, f"`{command}`", ""])
 
 
@@ -238,8 +268,9 @@ def _short(path: str) -> str:
     return Path(path).parent.name
 
 
-def _interval(interval: Interval) -> str:
-    return f"{100 * interval.value:+.2f} ({100 * interval.low:+.2f} to {100 * interval.high:+.2f})"
+def _interval(interval: Interval, factor: float = 100, digits: int = 2) -> str:
+    value, low, high = (f"{factor * each:+.{digits}f}" for each in (interval.value, interval.low, interval.high))
+    return f"{value} ({low} to {high})"
 
 
 def _number(value: float | None, digits: int, factor: float) -> str:
