@@ -51,7 +51,13 @@ def describe_run(label: str, folder: str) -> dict[str, Any]:
         "multiply_adds": count_multiply_adds(model, contract.input_wh),
         "persons": sum(count_persons(config).values()),
         "drawn": any(source.annotations == "synth" for source in config.sources),
-        "started_from": Path(config.init_from).parent.name if config.init_from else "ImageNet weights",
+        "started_from": (
+            Path(config.init_from).parent.name
+            if config.init_from
+            else "ImageNet weights"
+            if config.backbone_weights
+            else "random weights"
+        ),
         "points": read_curve(Path(folder) / LOG, config.batch_size),
     }
 

@@ -212,8 +212,7 @@ def growth_section(document: Document, ablation: Document | None) -> list[str]:
         ),
         *note,
         "",
-        "`scripts/fewer_persons.py` makes the smaller sets of persons. Not measured: how it grows with the size of "
-        "the network, for which there is no second set of ImageNet weights.",
+        "`scripts/fewer_persons.py` makes the smaller sets of persons.",
     ]
 
 

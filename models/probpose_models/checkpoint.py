@@ -93,7 +93,8 @@ def save_checkpoint(
 ) -> None:
     """Write weights and contract; floating-point weights in the precision that the contract names.
 
-    extra: more entries of text for the file's metadata, which `load_checkpoint` passes over. The file appears under its name only when it is complete.
+    extra: more entries of text for the file's metadata, which `load_checkpoint` passes over. The file appears under
+    its name only when it is complete.
     """
     dtype = torch.float16 if contract.precision == "fp16" else torch.float32
     state = {
