@@ -115,8 +115,15 @@ def test_the_file_carries_its_contract(
 ) -> None:
     result = results[precision]
     recipe = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-static"}[precision]
-    expected = contract.replace(format="onnx", precision=precision, recipe=recipe, versions=result.contract.versions)
+    expected = contract.replace(
+        format="onnx",
+        precision=precision,
+        recipe=recipe,
+        versions=result.contract.versions,
+        calibration=result.contract.calibration,
+    )
     assert read_contract(result.path) == expected == result.contract
+    assert set(expected.calibration) == ({"int8_crops", "int8_sha256"} if precision == "int8" else set())
     assert (result.format, result.precision, result.recipe) == ("onnx", precision, recipe)
     libraries = {"torch", "onnx", "onnxscript"} | ({"torchao"} if precision == "int8" else set())
     assert set(result.contract.versions) == libraries
