@@ -17,7 +17,7 @@ from probpose_convert.pending_output import pending_output
 from probpose_edge.atomic_write import write_bytes_atomically
 from probpose_edge.exceptions import InputError, ModelFileError
 from probpose_edge.metadata import METADATA_KEY, TFLITE_METADATA_NAME, ModelContract
-from probpose_edge.protobuf import WireError, fields, string_pair
+from probpose_edge.protobuf import WireError, encode_field, fields, string_pair
 
 _ONNX_METADATA_PROPS = 14
 """ModelProto.metadata_props, a list of string pairs."""
@@ -73,7 +73,7 @@ def write_contract(path: Path, contract: ModelContract, out: Path | None = None)
 
 
 def _in_onnx(content: bytes, text: str) -> bytes:
-    return _without_pair(content, _ONNX_METADATA_PROPS) + _field(_ONNX_METADATA_PROPS, _string_pair(text))
+    return _without_pair(content, _ONNX_METADATA_PROPS) + encode_field(_ONNX_METADATA_PROPS, _string_pair(text))
 
 
 def _in_tflite(content: bytes, text: str) -> bytes:
@@ -114,12 +114,12 @@ def _write_package(package: Path, text: str, out: Path | None) -> None:
 def _in_coreml(content: bytes, text: str, path: tuple[int, ...] = _COREML_PATH) -> bytes:
     """The message with the pair replaced at the end of `path`; messages on the way there are made where missing."""
     if len(path) == 1:
-        return _without_pair(content, path[0]) + _field(path[0], _string_pair(text))
+        return _without_pair(content, path[0]) + encode_field(path[0], _string_pair(text))
     outer = b"".join(raw for number, raw, _ in _split(content) if number == path[0])
     # Several values of one message field count as one, their contents after another.
     inner = b"".join(value for number, _, value in _split(outer) if number == path[0])
     kept = _keep(content, lambda number, _: number != path[0])
-    return kept + _field(path[0], _in_coreml(inner, text, path[1:]))
+    return kept + encode_field(path[0], _in_coreml(inner, text, path[1:]))
 
 
 def _without_pair(content: bytes, number: int) -> bytes:
@@ -145,18 +145,5 @@ def _split(content: bytes) -> list[tuple[int, bytes, bytes]]:
     return parts
 
 
-def _field(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
 def _string_pair(text: str) -> bytes:
-    return _field(1, METADATA_KEY.encode()) + _field(2, text.encode())
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return encode_field(1, METADATA_KEY.encode()) + encode_field(2, text.encode())

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.extras import import_extra
+from probpose_edge.protobuf import encode_field, encode_number
 
 SIZE = 1024
 """Rows and columns of the factors: enough for the product to be limited by arithmetic, few enough to fit in caches."""
@@ -75,34 +76,23 @@ def _model(operator: str, left: int, right: int, result: int, stored: NDArray[An
     """An ONNX model ``y = a @ stored``, written field by field (onnx.proto), because onnx itself is not needed else."""
     size = stored.shape[0]
     node = b"".join([_text(1, "a"), _text(1, "b"), _text(2, "y"), _text(4, operator)])
-    tensor = _number(1, size) + _number(1, size) + _number(2, right) + _text(8, "b") + _field(9, stored.tobytes())
-    graph = [_field(1, node), _text(2, "product"), _field(5, tensor), _value(11, "a", left, size)]
+    tensor = (
+        encode_number(1, size)
+        + encode_number(1, size)
+        + encode_number(2, right)
+        + _text(8, "b")
+        + encode_field(9, stored.tobytes())
+    )
+    graph = [encode_field(1, node), _text(2, "product"), encode_field(5, tensor), _value(11, "a", left, size)]
     graph.append(_value(12, "y", result, size))
-    return _number(1, 8) + _field(7, b"".join(graph)) + _field(8, _number(2, 13))
+    return encode_number(1, 8) + encode_field(7, b"".join(graph)) + encode_field(8, encode_number(2, 13))
 
 
 def _value(number: int, name: str, kind: int, size: int) -> bytes:
-    dimension = _field(1, _number(1, size))
-    tensor_type = _number(1, kind) + _field(2, dimension + dimension)
-    return _field(number, _text(1, name) + _field(2, _field(1, tensor_type)))
+    dimension = encode_field(1, encode_number(1, size))
+    tensor_type = encode_number(1, kind) + encode_field(2, dimension + dimension)
+    return encode_field(number, _text(1, name) + encode_field(2, encode_field(1, tensor_type)))
 
 
 def _text(number: int, text: str) -> bytes:
-    return _field(number, text.encode())
-
-
-def _field(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return encode_field(number, text.encode())

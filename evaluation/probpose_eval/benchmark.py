@@ -20,6 +20,7 @@ from probpose_eval.arithmetic_peak import ArithmeticPeak, measure_arithmetic_pea
 from probpose_eval.energy import EnergyMeter, find_energy_meter
 from probpose_eval.footprint import Footprint, measure_footprint
 from probpose_eval.latency import Latency, Machine, describe_machine, measure_calls
+from probpose_eval.model_file import size_of
 from probpose_eval.operator_profile import OperatorProfile, profile_operators
 from probpose_eval.synth.scene import draw_scene
 
@@ -130,7 +131,7 @@ def benchmark_files(
                 precision=contract.precision,
                 recipe=contract.recipe,
                 output_kind=contract.output_kind,
-                size_bytes=_size(path),
+                size_bytes=size_of(path),
                 runtime=runtimes[index],
                 network=latencies[f"network {index}"],
                 person=latencies[f"person {index}"],
@@ -240,9 +241,3 @@ def _peak(threads: int) -> ArithmeticPeak | None:
         return measure_arithmetic_peak(threads=threads)
     except (MissingExtraError, RuntimeUnavailableError):
         return None
-
-
-def _size(path: Path) -> int:
-    return (
-        sum(part.stat().st_size for part in path.rglob("*") if part.is_file()) if path.is_dir() else path.stat().st_size
-    )

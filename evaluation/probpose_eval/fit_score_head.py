@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
-from probpose_edge.score_head import ScoreHead, weighted_scores
+from probpose_edge.score_head import ScoreHead, run_layers, weighted_scores
 from probpose_eval.confidence_scores import confidence_scores
 from probpose_eval.model_scores import ConfidenceScores
 from probpose_eval.score_samples import ScoreSamples
@@ -85,7 +85,7 @@ def fit_score_head(samples: ScoreSamples, *, seed: int = 0) -> ScoreFit:
                 second[name] = 0.999 * second[name] + 0.001 * slopes[name] ** 2
                 change = first[name] / (1 - 0.9**steps) / (np.sqrt(second[name] / (1 - 0.999**steps)) + 1e-8)
                 weights = {**weights, name: weights[name] - rate * change}
-        _, answers = _forward(weights, x[held])
+        _, answers = run_layers(weights, x[held])
         error = _error(answers, oks[held], counts[held], person_oks[held])
         if error < best:
             best, chosen, best_epoch = error, weights, epoch + 1
@@ -98,14 +98,6 @@ def fit_score_head(samples: ScoreSamples, *, seed: int = 0) -> ScoreFit:
         epochs=best_epoch,
         pictures=len(pictures),
     )
-
-
-def _forward(
-    weights: dict[str, NDArray[np.float64]], x: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(N, K, H) hidden units and (N, K, 2) answers."""
-    hidden = np.tanh(x @ weights["hidden"] + weights["keypoint"])
-    return hidden, 1 / (1 + np.exp(-np.clip(hidden @ weights["out"] + weights["bias"], -30, 30)))
 
 
 def _error(
@@ -125,7 +117,7 @@ def _gradient(
     person_oks: NDArray[np.float64],
 ) -> dict[str, NDArray[np.float64]]:
     """Of `_error` plus `_COUNTING` times the cross-entropy, and of the decay of the matrices."""
-    hidden, answers = _forward(weights, x)
+    hidden, answers = run_layers(weights, x)
     n, k = counts.shape
     oks_said, counting = answers[..., 0], answers[..., 1]
     total = counting.sum(axis=1, keepdims=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
-from probpose_quant.observers import SMALLEST_WEIGHT_SCALE
+from probpose_quant.observers import SMALLEST_WEIGHT_SCALE, affine_activation, symmetric_weight
 
 Range = tuple[float, float]
 """Smallest and largest value that 8 bits represent."""
@@ -93,32 +93,14 @@ class RoundedPerChannelWeight(FakeQuantizeBase):  # type: ignore[misc]
 
 def known_spec(limits: Range, *, unsigned: bool) -> QuantizationSpec:
     """An activation whose range is known: 8 bits, affine."""
-    return _activation(KnownRange.with_args(low=limits[0], high=limits[1]), unsigned)
+    return affine_activation(KnownRange.with_args(low=limits[0], high=limits[1]), unsigned=unsigned)
 
 
 def learned_spec(limits: Range) -> QuantizationSpec:
     """An activation whose range starts as given and is learned."""
-    return _activation(LearnedRange.with_args(low=limits[0], high=limits[1]), unsigned=False)
+    return affine_activation(LearnedRange.with_args(low=limits[0], high=limits[1]), unsigned=False)
 
 
 def trained_weight_spec(channel_axis: int) -> QuantizationSpec:
     """A weight in training; the grid is that of `probpose_quant.observers.weight_spec`."""
-    return QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-127,
-        quant_max=127,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=channel_axis,
-        observer_or_fake_quant_ctr=RoundedPerChannelWeight,
-    )
-
-
-def _activation(constructor: Any, unsigned: bool) -> QuantizationSpec:
-    low, high = (0, 255) if unsigned else (-128, 127)
-    return QuantizationSpec(
-        dtype=torch.uint8 if unsigned else torch.int8,
-        quant_min=low,
-        quant_max=high,
-        qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=constructor,
-    )
+    return symmetric_weight(RoundedPerChannelWeight, channel_axis)

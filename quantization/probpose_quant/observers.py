@@ -54,23 +54,34 @@ class SquaredErrorObserver(HistogramObserver):
 
 
 def activation_spec(recipe: Recipe, *, unsigned: bool) -> QuantizationSpec:
-    """Per tensor, affine, 8 bits. Unsigned is the same grid with the zero point moved by 128."""
-    low, high = (0, 255) if unsigned else (-128, 127)
+    """Per tensor, affine, 8 bits, with the range that the recipe's observer finds."""
     observer = {
         "minmax": MinMaxObserver,
         "percentile": PercentileObserver.with_args(tail=recipe.tail),
         "mse": SquaredErrorObserver,
     }[recipe.observer]
+    return affine_activation(observer, unsigned=unsigned)
+
+
+def weight_spec(channel_axis: int) -> QuantizationSpec:
+    """A weight whose range is that of its values."""
+    return symmetric_weight(PerChannelMinMaxObserver.with_args(eps=SMALLEST_WEIGHT_SCALE), channel_axis)
+
+
+def affine_activation(constructor: Any, *, unsigned: bool) -> QuantizationSpec:
+    """Per tensor, affine, 8 bits; `constructor` makes what gives the range. Unsigned is the same grid with the zero
+    point moved by 128."""
+    low, high = (0, 255) if unsigned else (-128, 127)
     return QuantizationSpec(
         dtype=torch.uint8 if unsigned else torch.int8,
         quant_min=low,
         quant_max=high,
         qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=observer,
+        observer_or_fake_quant_ctr=constructor,
     )
 
 
-def weight_spec(channel_axis: int) -> QuantizationSpec:
+def symmetric_weight(constructor: Any, channel_axis: int) -> QuantizationSpec:
     """Per channel, symmetric, int8 without -128, so that a product of two never overflows where pairs are added."""
     return QuantizationSpec(
         dtype=torch.int8,
@@ -78,5 +89,5 @@ def weight_spec(channel_axis: int) -> QuantizationSpec:
         quant_max=127,
         qscheme=torch.per_channel_symmetric,
         ch_axis=channel_axis,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=SMALLEST_WEIGHT_SCALE),
+        observer_or_fake_quant_ctr=constructor,
     )

@@ -18,7 +18,7 @@ from probpose_edge.exceptions import InputError
 from probpose_edge.metadata import KERNELS
 
 _PADDING = 1.25
-_BODY_SHARE = 0.53
+BODY_SHARE = 0.53
 """Area of a person over that of its box, as COCO's evaluation takes it where there is no mask."""
 _PUBLISHED_SPREAD_RANGE = (0.55, 3.0)
 
@@ -132,7 +132,7 @@ def oks_variance(sigma: float, heatmap_wh: tuple[int, int], padding: float = _PA
     """Variance, in squared cells, of the OKS ``exp(-d^2 / (2 (2 sigma)^2 area))`` of a person whose box, padded, is the
     window: ``area = 0.53 * H / padding * W / padding``.
     """
-    return (2 * sigma) ** 2 * _BODY_SHARE * _box_area(heatmap_wh, padding)
+    return (2 * sigma) ** 2 * BODY_SHARE * _box_area(heatmap_wh, padding)
 
 
 def _box_area(heatmap_wh: tuple[int, int], padding: float) -> float:

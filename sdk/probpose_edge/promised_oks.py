@@ -13,10 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from probpose_edge.decode import BODY_SHARE
 from probpose_edge.exceptions import InputError
 
-BODY_SHARE = 0.53
-"""Area of a person over that of its box, as COCO's evaluation takes it where there is no mask."""
 _SMALLEST_PEAK = 1e-3
 _SMALLEST_AREA = 1e-9
 

@@ -1,4 +1,4 @@
-"""Just enough of the Protocol Buffers wire format to read metadata out of a model file without its library."""
+"""Just enough of the Protocol Buffers wire format to read and write parts of a model file without its library."""
 
 from __future__ import annotations
 
@@ -59,6 +59,25 @@ def string_pair(file: BinaryIO, end: int) -> tuple[bytes, bytes]:
         if number in pair:
             pair[number] = read_to(file, value_end)
     return pair[1], pair[2]
+
+
+def encode_field(number: int, value: bytes) -> bytes:
+    """A length-delimited field: text, bytes or an inner message."""
+    return _encode_varint(number << 3 | 2) + _encode_varint(len(value)) + value
+
+
+def encode_number(number: int, value: int) -> bytes:
+    """A field that holds a whole number, at least 0."""
+    return _encode_varint(number << 3) + _encode_varint(value)
+
+
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
 
 
 def _varint(file: BinaryIO, end: int) -> int:

@@ -9,6 +9,7 @@ file gives (see `probpose_edge.score_features`): no file changes but for its met
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +48,8 @@ class ScoreHead:
 
     def __call__(self, features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(N, K) OKS and (N, K) probability that the keypoint counts, in (0, 1), of (N, K, F) features."""
-        hidden = np.tanh(self.standardised(features) @ self.hidden + self.keypoint)
-        answers = 1 / (1 + np.exp(-np.clip(hidden @ self.out + self.bias, -30, 30)))
+        weights = {"hidden": self.hidden, "keypoint": self.keypoint, "out": self.out, "bias": self.bias}
+        _, answers = run_layers(weights, self.standardised(features))
         return answers[..., 0], answers[..., 1]
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,6 +60,15 @@ class ScoreHead:
             "features": list(FEATURES),
             **{name: [_rounded(row) for row in array.tolist()] for name, array in arrays.items()},
         }
+
+
+def run_layers(
+    weights: Mapping[str, NDArray[np.float64]], standardised: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N, K, H) hidden units and (N, K, 2) answers in (0, 1) of (N, K, F) standardised features; `weights` are the
+    layers of a `ScoreHead` by name."""
+    hidden = np.tanh(standardised @ weights["hidden"] + weights["keypoint"])
+    return hidden, 1 / (1 + np.exp(-np.clip(hidden @ weights["out"] + weights["bias"], -30, 30)))
 
 
 def read_score_head(scores: dict[str, Any], keypoints: int) -> ScoreHead | None:

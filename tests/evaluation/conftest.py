@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import io
 import json
 import time
 from collections.abc import Callable
@@ -240,3 +243,26 @@ def photographed(tmp_path: Path) -> tuple[Path, Path]:
     path = tmp_path / "photographed.json"
     path.write_text(json.dumps(_document(annotations, dict.fromkeys(range(1, 7), (320, 240)))))
     return path, tmp_path / "pictures"
+
+
+COCO_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+
+
+@pytest.fixture
+def with_pycocotools() -> Callable[[Document, list[dict[str, Any]]], dict[str, float]]:
+    """What pycocotools says of a document and results, by name of the metric."""
+    coco = pytest.importorskip("pycocotools.coco", reason="the oracle pycocotools is not installed")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+
+    def measure(document: Document, results: list[dict[str, Any]]) -> dict[str, float]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = coco.COCO()
+            truth.dataset = copy.deepcopy(document)
+            truth.createIndex()
+            evaluation = cocoeval.COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "keypoints")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return dict(zip(COCO_METRICS, evaluation.stats.tolist(), strict=True))
+
+    return measure

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -22,21 +20,8 @@ from probpose_eval.results import result_arrays
 TOLERANCE = 1e-9
 """Rounding of sums in another order; measured differences are 0."""
 NAMES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+PyCocoTools = Callable[[dict[str, Any], list[dict[str, Any]]], dict[str, float]]
 RandomSet = Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]
-
-
-def with_pycocotools(document: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, float]:
-    coco = pytest.importorskip("pycocotools.coco", reason="the oracle pycocotools is not installed")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco.COCO()
-        truth.dataset = copy.deepcopy(document)
-        truth.createIndex()
-        evaluation = cocoeval.COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "keypoints")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return dict(zip(NAMES, evaluation.stats.tolist(), strict=True))
 
 
 def reduced(document: dict[str, Any], kept: dict[int, np.ndarray]) -> dict[str, Any]:
@@ -50,7 +35,9 @@ def reduced(document: dict[str, Any], kept: dict[int, np.ndarray]) -> dict[str, 
 
 
 @pytest.mark.parametrize("keypoint", [0, 9, 16])
-def test_one_keypoint_is_the_set_with_only_that_one_labelled(random_set: RandomSet, keypoint: int) -> None:
+def test_one_keypoint_is_the_set_with_only_that_one_labelled(
+    random_set: RandomSet, keypoint: int, with_pycocotools: PyCocoTools
+) -> None:
     document, results = random_set(31, levels=(0, 1, 2, 3))
     annotations = parse_annotations(document)
     ways = [WHOLE, Way(only_keypoint=keypoint)]
@@ -72,7 +59,9 @@ def test_one_keypoint_is_the_set_with_only_that_one_labelled(random_set: RandomS
 
 
 @pytest.mark.parametrize("area", ["A", "B", "D", "E"])
-def test_one_area_is_the_set_with_only_its_keypoints_labelled(random_set: RandomSet, area: str) -> None:
+def test_one_area_is_the_set_with_only_its_keypoints_labelled(
+    random_set: RandomSet, area: str, with_pycocotools: PyCocoTools
+) -> None:
     document, results = random_set(32, images=40)
     for annotation in document["annotations"]:  # some keypoints leave the picture, some also the window
         annotation["keypoints"][0::3] = [
@@ -98,7 +87,9 @@ def test_a_keypoint_nobody_has_is_none(random_set: RandomSet) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_equal_scores_and_equal_results_are_ranked_as_coco_ranks_them(random_set: RandomSet, seed: int) -> None:
+def test_equal_scores_and_equal_results_are_ranked_as_coco_ranks_them(
+    random_set: RandomSet, seed: int, with_pycocotools: PyCocoTools
+) -> None:
     document, results = random_set(40 + seed)
     for index, result in enumerate(results):
         result["score"] = 0.5 if index % 3 else 0.25
@@ -109,7 +100,7 @@ def test_equal_scores_and_equal_results_are_ranked_as_coco_ranks_them(random_set
     assert {name: evaluate(annotations, results)[name] for name in NAMES} == pytest.approx(theirs, abs=TOLERANCE)
 
 
-def test_what_other_scores_would_bring(random_set: RandomSet) -> None:
+def test_what_other_scores_would_bring(random_set: RandomSet, with_pycocotools: PyCocoTools) -> None:
     document, results = random_set(34)
     annotations = parse_annotations(document)
     arrays = result_arrays(results, annotations)

@@ -11,7 +11,7 @@ import pytest
 from probpose_edge import PoseEstimator
 from probpose_edge.exceptions import InputError
 from probpose_edge.score_features import FEATURES
-from probpose_edge.score_head import read_score_head, weighted_scores
+from probpose_edge.score_head import read_score_head, run_layers, weighted_scores
 from probpose_eval import fit_score_head as module
 from probpose_eval.calibrate_scores import with_scores
 from probpose_eval.calibration_samples import PicturedSet
@@ -77,7 +77,7 @@ def test_the_gradient_is_that_of_the_error(monkeypatch: pytest.MonkeyPatch) -> N
     oks = np.where(counts, samples.oks, 0)
 
     def loss() -> float:
-        _, answers = module._forward(weights, samples.features)
+        _, answers = run_layers(weights, samples.features)
         p = answers[..., 1]
         entropy = -np.where(counts, np.log(p), np.log(1 - p)).mean()
         return module._error(answers, oks, counts, person_oks) + module._COUNTING * entropy
