@@ -37,8 +37,8 @@ from probpose_edge import (  # noqa: E402
     expected_oks_maps,
     sparsemax_maps,
 )
+from probpose_edge.contract.metadata import KERNELS  # noqa: E402
 from probpose_edge.decode import published_spread  # noqa: E402
-from probpose_edge.metadata import KERNELS  # noqa: E402
 from probpose_eval.synth import draw_scene  # noqa: E402
 
 TEMPERATURE = 0.5

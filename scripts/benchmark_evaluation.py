@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from probpose_edge.skeleton import COCO_17
+from probpose_edge.skeletons.skeleton import COCO_17
 from probpose_eval import evaluate, parse_annotations
 
 

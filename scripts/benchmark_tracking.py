@@ -32,7 +32,7 @@ from probpose_edge import (  # noqa: E402
     box_to_window,
     crop_windows,
 )
-from probpose_edge.associate import box_iou  # noqa: E402
+from probpose_edge.tracking.associate import box_iou  # noqa: E402
 from probpose_eval.synth.clip import DrawnFrame, draw_clip  # noqa: E402
 
 PERSONS = (1, 8)
@@ -141,7 +141,7 @@ def memory_mb() -> float:
 
 
 def detector_recall(path: Path, annotations: Path, images: Path, count: int) -> None:
-    from probpose_eval.coco import labelled_persons, read_annotations
+    from probpose_eval.annotations.coco import labelled_persons, read_annotations
     from probpose_eval.pictures import read_picture
 
     data = read_annotations(annotations)

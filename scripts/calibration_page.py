@@ -22,15 +22,15 @@ from probpose_cli.models import open_for_evaluation
 from probpose_edge import ModelContract, PoseEstimator
 from probpose_edge.atomic_write import write_text_atomically
 from probpose_eval import evaluate, load_evaluation_set, mean_oks, predict_set_with_all, presence_accuracy
-from probpose_eval.calibrate import Calibration, calibrate
-from probpose_eval.calibration_samples import CalibrationSamples, PicturedSet, collect_samples
-from probpose_eval.coverage import LEVELS, coverage, coverage_error
-from probpose_eval.crop_set import CropRecipe, write_crop_set
+from probpose_eval.annotations.crop_set import CropRecipe, write_crop_set
+from probpose_eval.calibration.calibrate import Calibration, calibrate
+from probpose_eval.calibration.calibration_samples import CalibrationSamples, PicturedSet, collect_samples
+from probpose_eval.calibration.draw_calibration import draw_calibration
+from probpose_eval.calibration.fit_coverage import sparsemax_standing
 from probpose_eval.data_source import split_source
-from probpose_eval.draw_calibration import draw_calibration
-from probpose_eval.fit_coverage import sparsemax_standing
-from probpose_eval.model_scores import ConfidenceScores
-from probpose_eval.presence_reliability import PresenceQuality
+from probpose_eval.metrics.coverage import LEVELS, coverage, coverage_error
+from probpose_eval.metrics.model_scores import ConfidenceScores
+from probpose_eval.metrics.presence_reliability import PresenceQuality
 
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
 LEVELS_SHOWN = (0, 4, 9, 14, 17, 18)

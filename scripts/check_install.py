@@ -31,7 +31,7 @@ import json, sys
 from importlib.metadata import distributions, version
 from pathlib import Path
 from probpose_edge import PoseEstimator, shipped_model
-from probpose_edge.self_test import recorded_numbers, run_self_test
+from probpose_edge.contract.self_test import recorded_numbers, run_self_test
 
 path = shipped_model(sys.argv[1])
 with PoseEstimator.open(path, threads=1) as estimator:

@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from probpose_cli.models import open_for_evaluation
 from probpose_edge import PoseEstimator, RawOutputs, Runtime
 from probpose_edge.atomic_write import write_text_atomically
+from probpose_edge.contract.metadata import KERNELS
 from probpose_edge.exceptions import InputError
-from probpose_edge.metadata import KERNELS
 from probpose_eval import CropRecipe, EvaluationSet, Interval, load_evaluation_set, predict_set_with_all, write_crop_set
-from probpose_eval.bootstrap import Resampled, resample
-from probpose_eval.coco import labelled_persons
-from probpose_eval.oks import OksRule
+from probpose_eval.annotations.coco import labelled_persons
+from probpose_eval.metrics.bootstrap import Resampled, resample
+from probpose_eval.metrics.oks import OksRule
 
 METRICS = {"mean-OKS": "mean OKS", "AP": "AP", "Ex-AP": "Ex-AP"}
-"""Name in `probpose_eval.bootstrap` → heading."""
+"""Name in `probpose_eval.metrics.bootstrap` → heading."""
 BASELINE = "published"
 
 

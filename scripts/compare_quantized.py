@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from probpose_cli.models import open_for_evaluation
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.runtimes.base import RawOutputs, Runtime
-from probpose_edge.skeleton import Skeleton
-from probpose_eval.bootstrap import Interval
-from probpose_eval.coco import read_annotations, with_skeleton
-from probpose_eval.crop_set import CropRecipe, write_crop_set
-from probpose_eval.observe import MapDrift, Observations, observe_set
-from probpose_eval.oks import OksRule
-from probpose_eval.resample_observations import resample_observations
+from probpose_edge.skeletons.skeleton import Skeleton
+from probpose_eval.annotations.coco import read_annotations, with_skeleton
+from probpose_eval.annotations.crop_set import CropRecipe, write_crop_set
+from probpose_eval.metrics.bootstrap import Interval
+from probpose_eval.metrics.oks import OksRule
+from probpose_eval.metrics.resample_observations import resample_observations
+from probpose_eval.observations.observe import MapDrift, Observations, observe_set
 from probpose_models import open_checkpoint
 from probpose_quant.graph_runtime import GraphRuntime
 from probpose_quant.quantization import read_quantization

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from probpose_edge.atomic_write import write_text_atomically
-from probpose_eval.coco import labelled_persons, read_annotations
+from probpose_eval.annotations.coco import labelled_persons, read_annotations
 from probpose_models.checkpoint import load_checkpoint
 from probpose_models.probpose_m import count_multiply_adds, count_parameters
 from probpose_train.config import TrainConfig

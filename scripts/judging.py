@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.poses import instance_scores
-from probpose_eval.best_threshold import best_threshold as threshold_with_largest_ex_ap
-from probpose_eval.bootstrap import Interval, Resampled, resample
-from probpose_eval.coco import AnnotationSet, Person, labelled_persons, read_annotations
-from probpose_eval.crop_set import write_crop_set
-from probpose_eval.oks import OksRule
+from probpose_eval.annotations.coco import AnnotationSet, Person, labelled_persons, read_annotations
+from probpose_eval.annotations.crop_set import write_crop_set
+from probpose_eval.metrics.best_threshold import best_threshold as threshold_with_largest_ex_ap
+from probpose_eval.metrics.bootstrap import Interval, Resampled, resample
+from probpose_eval.metrics.oks import OksRule
+from probpose_eval.metrics.presence import presence_accuracy
 from probpose_eval.pictures import read_picture
 from probpose_eval.predict import iterate_crops
-from probpose_eval.presence import presence_accuracy
 
 METRICS = ("mean-OKS", "mean-Ex-OKS", "AP", "Ex-AP")
 Result = dict[str, Any]
@@ -109,7 +109,7 @@ def as_results(estimates: Estimates, threshold: float, category_id: int) -> list
 
 
 def best_threshold(data: PictureSet, estimates: Estimates) -> float:
-    """The presence threshold with the largest Ex-AP, see `probpose_eval.best_threshold`."""
+    """The presence threshold with the largest Ex-AP, see `probpose_eval.metrics.best_threshold`."""
     category_id = data.annotations.category_id
     return threshold_with_largest_ex_ap(data.annotations, lambda at: as_results(estimates, at, category_id))
 

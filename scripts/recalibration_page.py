@@ -26,14 +26,14 @@ from probpose_cli.models import open_for_evaluation
 from probpose_edge import ModelContract, PoseEstimator, RawOutputs, Runtime, calibrate_presence
 from probpose_edge.atomic_write import write_text_atomically
 from probpose_eval import evaluate
-from probpose_eval.binary_scores import binary_scores
-from probpose_eval.calibrate import calibrate
-from probpose_eval.calibration_samples import PicturedSet, collect_samples
-from probpose_eval.coverage import coverage, coverage_error
-from probpose_eval.drift import measure_drift
-from probpose_eval.observe import map_standing, observe_set, results_of
-from probpose_eval.observed_truth import observed_truth
-from probpose_eval.oks import OksRule
+from probpose_eval.calibration.calibrate import calibrate
+from probpose_eval.calibration.calibration_samples import PicturedSet, collect_samples
+from probpose_eval.metrics.binary_scores import binary_scores
+from probpose_eval.metrics.coverage import coverage, coverage_error
+from probpose_eval.metrics.oks import OksRule
+from probpose_eval.observations.drift import measure_drift
+from probpose_eval.observations.observe import map_standing, observe_set, results_of
+from probpose_eval.observations.observed_truth import observed_truth
 
 DAMAGE = 0.5
 """The damaged network gives this share of its presence logits."""

@@ -23,23 +23,23 @@ from numpy.typing import NDArray
 from probpose_cli.models import open_for_evaluation
 from probpose_edge import PoseEstimator
 from probpose_edge.atomic_write import write_text_atomically
-from probpose_edge.score_features import FEATURES
-from probpose_edge.score_head import read_score_head, weighted_scores
-from probpose_edge.score_poses import features_of
-from probpose_eval.bootstrap import Interval, Resampled, image_weights, resampled_ap
-from probpose_eval.calibration_samples import PicturedSet
-from probpose_eval.coco import labelled_persons, read_annotations
-from probpose_eval.confidence_scores import confidence_scores, pearson
+from probpose_edge.scores.score_features import FEATURES
+from probpose_edge.scores.score_head import read_score_head, weighted_scores
+from probpose_edge.scores.score_poses import features_of
+from probpose_eval.annotations.coco import labelled_persons, read_annotations
+from probpose_eval.calibration.calibration_samples import PicturedSet
+from probpose_eval.calibration.shared_pictures import count_shared_pictures
 from probpose_eval.data_source import split_source
 from probpose_eval.evaluate import average_precision, match_set
-from probpose_eval.model_scores import ConfidenceScores
-from probpose_eval.observe import observe_set
-from probpose_eval.observed_results import results_scored
-from probpose_eval.observed_truth import ObservedTruth, observed_truth
-from probpose_eval.oks import OksRule
-from probpose_eval.precision_scores import precision_scores
+from probpose_eval.metrics.bootstrap import Interval, Resampled, image_weights, resampled_ap
+from probpose_eval.metrics.confidence_scores import confidence_scores, pearson
+from probpose_eval.metrics.model_scores import ConfidenceScores
+from probpose_eval.metrics.oks import OksRule
+from probpose_eval.metrics.precision_scores import precision_scores
+from probpose_eval.observations.observe import observe_set
+from probpose_eval.observations.observed_results import results_scored
+from probpose_eval.observations.observed_truth import ObservedTruth, observed_truth
 from probpose_eval.predict import iterate_crops
-from probpose_eval.shared_pictures import count_shared_pictures
 
 ORIGINAL, CONSTANT, TRUE = "original: mean quality of the present keypoints", "constant", "true OKS"
 BY_VISIBILITY, BY_PRESENCE = "closed form, weighted with visibility", "closed form, weighted with presence"

@@ -16,7 +16,7 @@ from pathlib import Path
 from probpose_convert.calibration_crops import read_calibration_crops
 from probpose_convert.convert_all import convert_all
 from probpose_edge.estimator import PoseEstimator
-from probpose_eval.coco import read_annotations
+from probpose_eval.annotations.coco import read_annotations
 from probpose_eval.evaluate import evaluate, mean_oks
 from probpose_eval.predict import predict_set
 from probpose_models.checkpoint import load_checkpoint, save_checkpoint

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from probpose_edge import PoseEstimator, zone_probability
-from probpose_eval.coco import read_annotations
+from probpose_eval.annotations.coco import read_annotations
+from probpose_eval.annotations.windows import inside_windows
 from probpose_eval.data_source import split_source
 from probpose_eval.predict import iterate_crops
-from probpose_eval.windows import inside_windows
 
 BINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 RISKS = (0.01, 0.02, 0.05, 0.1)

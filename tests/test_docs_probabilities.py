@@ -13,7 +13,7 @@ import pytest
 
 from probpose_convert.write_contract import write_contract
 from probpose_edge import read_contract, shipped_model
-from probpose_eval.measure_presence_rates import measure_presence_rates
+from probpose_eval.calibration.measure_presence_rates import measure_presence_rates
 from probpose_eval.synth import draw_scene
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "probabilities.md"

@@ -13,8 +13,8 @@ from rich.table import Table
 from probpose_cli.console import out, progress_bar
 
 if TYPE_CHECKING:
-    from probpose_eval.benchmark import Benchmark, FileTiming
-    from probpose_eval.latency import Latency
+    from probpose_eval.benchmark.benchmark import Benchmark, FileTiming
+    from probpose_eval.benchmark.latency import Latency
 
 
 def command(
@@ -28,8 +28,8 @@ def command(
 
     Every file is loaded in a process of its own for load time and peak memory. Accuracy is for `report`.
     """
-    from probpose_eval.benchmark import benchmark_files
-    from probpose_eval.benchmark_verdict import benchmark_verdict
+    from probpose_eval.benchmark.benchmark import benchmark_files
+    from probpose_eval.benchmark.benchmark_verdict import benchmark_verdict
 
     with progress_bar("measuring") as update:
         result = benchmark_files(

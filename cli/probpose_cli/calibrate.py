@@ -18,8 +18,8 @@ from probpose_edge.exceptions import InputError
 
 if TYPE_CHECKING:
     from probpose_edge import ModelContract
-    from probpose_eval.calibrate import Calibration
-    from probpose_eval.calibration_samples import PicturedSet
+    from probpose_eval.calibration.calibrate import Calibration
+    from probpose_eval.calibration.calibration_samples import PicturedSet
 
 
 def command(
@@ -43,9 +43,9 @@ def command(
 ) -> None:
     """Fit maps, presence, its threshold and quality on a set and its cropped version; store them in the metadata."""
     from probpose_convert.write_contract import writable_format
-    from probpose_eval.calibrate import check_threshold
+    from probpose_eval.calibration.calibrate import check_threshold
+    from probpose_eval.calibration.draw_calibration import draw_calibration, require_drawing
     from probpose_eval.data_source import split_source
-    from probpose_eval.draw_calibration import draw_calibration, require_drawing
 
     check_threshold(threshold)
     if len({path.name for path in models}) < len(models):
@@ -83,9 +83,9 @@ class _Sets:
 
     def __init__(self, annotations: Path, images: Path, crop_seed: int, folder: Path) -> None:
         from probpose_eval import load_evaluation_set
-        from probpose_eval.calibration_samples import PicturedSet
-        from probpose_eval.coco import image_path, labelled_persons
-        from probpose_eval.picture_hashes import PICTURE_HASHES_KEY, short_hashes
+        from probpose_eval.annotations.coco import image_path, labelled_persons
+        from probpose_eval.calibration.calibration_samples import PicturedSet
+        from probpose_eval.calibration.picture_hashes import PICTURE_HASHES_KEY, short_hashes
 
         self._files, self._crop_seed, self._folder = (annotations, images), crop_seed, folder
         whole = load_evaluation_set(annotations, images, name=annotations.name)
@@ -102,9 +102,9 @@ class _Sets:
 
     def for_model(self, contract: ModelContract) -> list[PicturedSet]:
         """The set, and its version cropped for the activation window of a model."""
-        from probpose_eval.calibration_samples import PicturedSet
-        from probpose_eval.coco import read_annotations
-        from probpose_eval.crop_set import CropRecipe, write_crop_set
+        from probpose_eval.annotations.coco import read_annotations
+        from probpose_eval.annotations.crop_set import CropRecipe, write_crop_set
+        from probpose_eval.calibration.calibration_samples import PicturedSet
 
         window = (contract.input_wh, contract.activation_padding)
         if window not in self._cropped:
@@ -122,8 +122,8 @@ def _calibrate(
     path: Path, sets: _Sets, threshold: str, with_quality: bool, out_dir: Path | None
 ) -> tuple[Calibration, ModelContract]:
     from probpose_convert.write_contract import write_contract
-    from probpose_eval.calibrate import calibrate
-    from probpose_eval.calibration_samples import collect_samples
+    from probpose_eval.calibration.calibrate import calibrate
+    from probpose_eval.calibration.calibration_samples import collect_samples
 
     with open_for_evaluation(path) as estimator:
         before = estimator.contract
@@ -137,7 +137,7 @@ def _calibrate(
 
 
 def _numbers(calibration: Calibration, contract: ModelContract) -> dict[str, Any]:
-    from probpose_eval.coverage import LEVELS
+    from probpose_eval.metrics.coverage import LEVELS
 
     def curve(said, true, count):  # type: ignore[no-untyped-def]
         rows = zip(said.tolist(), true.tolist(), count.tolist(), strict=True)
@@ -172,7 +172,7 @@ def _numbers(calibration: Calibration, contract: ModelContract) -> dict[str, Any
 
 
 def _print(name: str, calibration: Calibration) -> None:
-    from probpose_eval.coverage import coverage_error
+    from probpose_eval.metrics.coverage import coverage_error
 
     out.print(
         f"{name}: {calibration.persons} persons in {calibration.pictures} pictures and their cropped versions; "

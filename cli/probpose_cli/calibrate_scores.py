@@ -13,7 +13,7 @@ from probpose_cli.console import out, progress_bar
 from probpose_cli.models import open_for_evaluation
 
 if TYPE_CHECKING:
-    from probpose_eval.fit_score_head import ScoreFit
+    from probpose_eval.calibration.fit_score_head import ScoreFit
 
 
 def calibrate_scores(
@@ -29,12 +29,12 @@ def calibrate_scores(
     """Fit the scores of every file by itself, or set them, and leave everything else in its metadata as it is."""
     from probpose_convert.write_contract import write_contract
     from probpose_eval import load_evaluation_set
-    from probpose_eval.calibrate_scores import check_choice, with_scores
-    from probpose_eval.calibration_samples import PicturedSet
-    from probpose_eval.coco import image_path, labelled_persons
-    from probpose_eval.fit_score_head import fit_score_head
-    from probpose_eval.picture_hashes import PICTURE_HASHES_KEY, short_hashes
-    from probpose_eval.score_samples import collect_score_samples
+    from probpose_eval.annotations.coco import image_path, labelled_persons
+    from probpose_eval.calibration.calibrate_scores import check_choice, with_scores
+    from probpose_eval.calibration.calibration_samples import PicturedSet
+    from probpose_eval.calibration.fit_score_head import fit_score_head
+    from probpose_eval.calibration.picture_hashes import PICTURE_HASHES_KEY, short_hashes
+    from probpose_eval.calibration.score_samples import collect_score_samples
 
     check_choice(choice)
     learned = choice == "learned"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from probpose_cli.console import err, out, progress_bar
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import InputError
 from probpose_edge.extras import import_extra
-from probpose_edge.metadata import ModelContract
-from probpose_edge.skeleton_file import read_skeleton
+from probpose_edge.skeletons.skeleton_file import read_skeleton
 
 if TYPE_CHECKING:
     from probpose_convert.export_result import ExportResult

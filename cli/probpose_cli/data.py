@@ -14,8 +14,8 @@ from rich.table import Table
 from probpose_cli.console import out, progress_bar
 
 if TYPE_CHECKING:
-    from probpose_eval.check_data import DataCheck
-    from probpose_eval.check_findings import Finding
+    from probpose_eval.checks.check_data import DataCheck
+    from probpose_eval.checks.check_findings import Finding
 
 app = typer.Typer(
     help="Make data sets, cropped ones and drawn ones, and check them.", no_args_is_help=True, rich_markup_mode=None
@@ -31,7 +31,7 @@ def crop(
     padding: float = typer.Option(1.25, help="Activation window over the box; 1.5625 for models with two maps."),
 ) -> None:
     """A CropCOCO of one's own: crop every picture, recompute boxes, mark keypoints outside the window with v = 3."""
-    from probpose_eval.crop_set import CropRecipe, domain_shares, write_crop_set
+    from probpose_eval.annotations.crop_set import CropRecipe, domain_shares, write_crop_set
 
     with progress_bar("cropping") as update:
         made = write_crop_set(
@@ -51,7 +51,7 @@ def synth(
     padding: float = typer.Option(1.25, help="Activation window over the box; 1.5625 for models with two maps."),
 ) -> None:
     """Draw people with full truth: keypoints of any of these skeletons, occlusion, keypoints beyond the picture."""
-    from probpose_edge.skeleton_file import read_skeleton
+    from probpose_edge.skeletons.skeleton_file import read_skeleton
     from probpose_eval.synth.set import write_synth_set
 
     with progress_bar("drawing") as update:
@@ -68,7 +68,7 @@ def check(
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
     """What is wrong with data sets and between them; exit code 1 if something is broken, remarks alone give 0."""
-    from probpose_eval.check_data import check_between, check_set
+    from probpose_eval.checks.check_data import check_between, check_set
 
     checked = []
     for source in sources:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from probpose_cli.console import out, progress_bar
 from probpose_cli.report import make_report
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError
 from probpose_edge.extras import import_extra
-from probpose_edge.metadata import ModelContract
 from probpose_edge.poses import Poses
-from probpose_edge.write_picture import write_picture
+from probpose_edge.sinks.write_picture import write_picture
 
 DRAWN_SEED = 7
 """Pictures of the demo; training and calibration draw from other seeds."""
@@ -38,7 +38,7 @@ def command(
     from probpose_convert.calibration_crops import read_calibration_crops
     from probpose_convert.convert_all import convert_all
     from probpose_eval import ReportConfig
-    from probpose_eval.crop_set import write_crop_set
+    from probpose_eval.annotations.crop_set import write_crop_set
     from probpose_eval.synth.set import write_synth_set
     from probpose_models.shipped import shipped_checkpoint
 
@@ -91,7 +91,7 @@ def prepare_folder(out_dir: Path) -> None:
 
 def contact_sheet(estimator: PoseEstimator, folders: list[Path]) -> NDArray[np.uint8]:
     """One row per set: its largest persons in pictures of one person, with their poses from the true boxes."""
-    from probpose_eval.coco import labelled_persons, read_annotations
+    from probpose_eval.annotations.coco import labelled_persons, read_annotations
     from probpose_eval.pictures import read_picture
 
     rows = []

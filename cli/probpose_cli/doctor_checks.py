@@ -20,11 +20,11 @@ import cv2
 
 from probpose_cli.models import open_for_evaluation
 from probpose_edge import PoseEstimator, shipped_model
-from probpose_edge.camera_source import camera_frames
+from probpose_edge.contract.self_test import KEYPOINT_TOLERANCE, PROBABILITY_TOLERANCE, recorded_numbers, run_self_test
 from probpose_edge.exceptions import ProbPoseError
 from probpose_edge.extras import import_extra
-from probpose_edge.self_test import KEYPOINT_TOLERANCE, PROBABILITY_TOLERANCE, recorded_numbers, run_self_test
-from probpose_edge.show_window import check_display
+from probpose_edge.sinks.show_window import check_display
+from probpose_edge.sources.camera_source import camera_frames
 from probpose_edge.version import __version__
 
 _MODULES = (

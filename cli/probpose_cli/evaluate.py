@@ -16,7 +16,7 @@ from probpose_cli.models import open_for_evaluation
 from probpose_edge.exceptions import AnnotationError, InputError
 
 if TYPE_CHECKING:
-    from probpose_edge.metadata import ModelContract
+    from probpose_edge.contract.metadata import ModelContract
     from probpose_eval import AnnotationSet, Detections, OksRule
 
 COLUMNS = ("mean OKS", "AP", "AP50", "AP75", "AR", "Ex-AP", "Ex-AP50", "presence accuracy")
@@ -62,8 +62,8 @@ def command(
     The cropped version knows keypoints as far out as the largest activation window of the files reaches.
     """
     from probpose_eval import labelled_persons, read_annotations, read_detections, read_results
-    from probpose_eval.crop_set import CropRecipe, write_crop_set
-    from probpose_eval.shared_pictures import count_shared_pictures
+    from probpose_eval.annotations.crop_set import CropRecipe, write_crop_set
+    from probpose_eval.calibration.shared_pictures import count_shared_pictures
 
     models = models or []
     _check_arguments(models, predictions, images, boxes, crop)
@@ -214,7 +214,7 @@ def _check_alike(models: list[Path], contracts: list[ModelContract], data: Annot
 
 def _with_sigmas(data: AnnotationSet, contract: ModelContract) -> AnnotationSet:
     """Sigmas that the set does not name are those of the model."""
-    from probpose_edge.skeleton import Skeleton
+    from probpose_edge.skeletons.skeleton import Skeleton
     from probpose_eval import with_skeleton
 
     return with_skeleton(data, Skeleton.of(contract))

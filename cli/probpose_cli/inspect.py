@@ -9,9 +9,9 @@ from pathlib import Path
 import typer
 
 from probpose_cli.console import out
+from probpose_edge.contract.metadata import ModelContract
+from probpose_edge.contract.read_contract import read_contract
 from probpose_edge.extras import import_extra
-from probpose_edge.metadata import ModelContract
-from probpose_edge.read_contract import read_contract
 
 
 def command(

@@ -13,12 +13,12 @@ import typer
 from probpose_cli.console import err, out
 from probpose_cli.predict_frames import Outputs, Predictor, follow, predict_pictures
 from probpose_cli.predict_jobs import list_jobs
-from probpose_edge.detect_onnx import OnnxDetector
+from probpose_edge.detectors.detect_onnx import OnnxDetector
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError, SourceError
-from probpose_edge.show_window import LiveWindow
-from probpose_edge.track import TrackerSettings
-from probpose_edge.write_results import CocoResults, JsonLines
+from probpose_edge.sinks.show_window import LiveWindow
+from probpose_edge.sinks.write_results import CocoResults, JsonLines
+from probpose_edge.tracking.track import TrackerSettings
 
 MODEL_SUFFIXES = (".onnx", ".tflite", ".mlpackage")
 

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from probpose_cli.console import err, out, progress_bar
 from probpose_cli.predict_jobs import Job
-from probpose_edge.detect import Detector, detect
+from probpose_edge.detectors.detect import Detector, detect
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import SourceError
-from probpose_edge.frames import Frame
 from probpose_edge.live import LiveStream
 from probpose_edge.poses import Poses
-from probpose_edge.show_window import LiveWindow
-from probpose_edge.track import PoseTracker, TrackerSettings
-from probpose_edge.write_picture import write_picture
-from probpose_edge.write_results import CocoResults, Identities, JsonLines
-from probpose_edge.write_video import VideoFile
+from probpose_edge.sinks.show_window import LiveWindow
+from probpose_edge.sinks.write_picture import write_picture
+from probpose_edge.sinks.write_results import CocoResults, Identities, JsonLines
+from probpose_edge.sinks.write_video import VideoFile
+from probpose_edge.sources.frames import Frame
+from probpose_edge.tracking.track import PoseTracker, TrackerSettings
 
 MAP_MARGIN = 0.25
 """How far a video with maps shows what lies beyond the border, in lengths of the longer side; alike in every frame."""

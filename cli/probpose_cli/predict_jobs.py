@@ -9,12 +9,12 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from probpose_edge.camera_source import camera_frames
 from probpose_edge.exceptions import InputError
-from probpose_edge.frames import FrameSource
-from probpose_edge.open_source import camera_of, find_files, is_video
-from probpose_edge.picture_source import picture_frames
-from probpose_edge.video_source import video_frames
+from probpose_edge.sources.camera_source import camera_frames
+from probpose_edge.sources.frames import FrameSource
+from probpose_edge.sources.open_source import camera_of, find_files, is_video
+from probpose_edge.sources.picture_source import picture_frames
+from probpose_edge.sources.video_source import video_frames
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from probpose_cli.console import err, out, progress_bar
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import InputError, TrainingError
 from probpose_edge.extras import import_extra
-from probpose_edge.metadata import ModelContract
 
 if TYPE_CHECKING:
     from probpose_quant.qat import QuantizationAwareTraining

@@ -58,9 +58,9 @@ def command(
     ),
 ) -> None:
     """Measure files on a set and on its cropped version, each against the reference, through the SDK."""
-    from probpose_eval.build_report import DEFAULT_LIMITS, ReportConfig
-    from probpose_eval.limits import FAIL_UNDER, MAX_DROP, parse_limits
-    from probpose_eval.report_text import headline
+    from probpose_eval.report.build_report import DEFAULT_LIMITS, ReportConfig
+    from probpose_eval.report.limits import FAIL_UNDER, MAX_DROP, parse_limits
+    from probpose_eval.report.report_text import headline
 
     limits = (
         *parse_limits(MAX_DROP, max_drop, plain_number="Ex-AP"),
@@ -116,10 +116,10 @@ def make_report(
         write_crop_set,
         write_report,
     )
-    from probpose_eval.mac_kit import write_mac_kit
+    from probpose_eval.calibration.shared_pictures import count_shared_pictures
+    from probpose_eval.mac.mac_kit import write_mac_kit
     from probpose_eval.model_file import sha256_of
-    from probpose_eval.report_figures import require_figures
-    from probpose_eval.shared_pictures import count_shared_pictures
+    from probpose_eval.report.report_figures import require_figures
 
     if len({path.name for path in paths}) < len(paths):
         raise InputError("A report needs files of different names, because its rows are named after them. Rename one.")
@@ -182,7 +182,7 @@ def with_measured(
 ) -> list[ReportEntry]:
     """The entries, those that `path` has measurements of with these, so that they are not run here."""
     from probpose_edge.estimator import PoseEstimator
-    from probpose_eval.measured_files import RuntimeElsewhere, read_measured
+    from probpose_eval.mac.measured_files import RuntimeElsewhere, read_measured
     from probpose_eval.model_file import sha256_of
 
     hashes = {entry.label: sha256_of(entry.path) for entry in entries if entry.path is not None}

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
 from probpose_edge.window import box_to_window, crop_windows
-from probpose_eval.coco import AnnotationSet, read_annotations
-from probpose_eval.crop_set import crop_annotations
+from probpose_eval.annotations.coco import AnnotationSet, read_annotations
+from probpose_eval.annotations.crop_set import crop_annotations
 from probpose_eval.pictures import read_picture
 from probpose_eval.synth import draw_scene
 

@@ -15,7 +15,7 @@ from probpose_convert.export_result import ExportResult
 from probpose_convert.onnx_export import export_onnx
 from probpose_convert.record_self_test import with_self_test
 from probpose_convert.tflite_export import export_tflite
-from probpose_edge.metadata import ModelContract
+from probpose_edge.contract.metadata import ModelContract
 from probpose_models.open_checkpoint import open_checkpoint
 from probpose_quant.quantization import Quantization, read_quantization
 

@@ -27,8 +27,8 @@ from probpose_convert.mil_executor import MilRuntime
 from probpose_convert.mil_library import import_coremltools, quiet
 from probpose_convert.parity import checked_result
 from probpose_convert.pending_output import pending_output
+from probpose_edge.contract.metadata import METADATA_KEY, ModelContract
 from probpose_edge.exceptions import ConversionError, InputError, ModelFileError, ProbPoseError
-from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.version import __version__
 from probpose_models.decode_in_graph import DecodedNetwork, decoded_contract
 from probpose_models.deploy import Deployable

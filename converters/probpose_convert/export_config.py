@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from probpose_edge.contract.metadata import PRECISIONS, ModelContract
 from probpose_edge.exceptions import CheckpointError, InputError
-from probpose_edge.metadata import PRECISIONS, ModelContract
 from probpose_models.torch_runtime import TorchRuntime
 from probpose_quant.calibrate import check_crops, crops_hash
 from probpose_quant.finite_weights import refuse_broken_weights

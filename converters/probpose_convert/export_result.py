@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from probpose_edge.metadata import ModelContract
+from probpose_edge.contract.metadata import ModelContract
 
 
 @dataclass(frozen=True, kw_only=True)

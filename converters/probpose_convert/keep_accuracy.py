@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import AnnotationError, InputError
-from probpose_edge.metadata import ModelContract
 from probpose_edge.runtimes.base import Runtime
-from probpose_edge.skeleton import Skeleton
-from probpose_eval.coco import labelled_persons, read_annotations, with_skeleton
-from probpose_eval.crop_set import CropRecipe, write_crop_set
+from probpose_edge.skeletons.skeleton import Skeleton
+from probpose_eval.annotations.coco import labelled_persons, read_annotations, with_skeleton
+from probpose_eval.annotations.crop_set import CropRecipe, write_crop_set
 from probpose_eval.evaluate import evaluate
 from probpose_eval.predict import predict_set
 from probpose_models.torch_runtime import TorchRuntime

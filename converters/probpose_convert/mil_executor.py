@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from probpose_convert.mil_interpreter import MilInterpreter
 from probpose_convert.mil_reader import MilProgram, read_program
+from probpose_edge.contract.read_contract import read_contract
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import ModelFileError
-from probpose_edge.read_contract import read_contract
 from probpose_edge.runtimes.base import (
     EXPECTED_OUTPUTS,
     RawOutputs,

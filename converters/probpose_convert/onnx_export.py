@@ -21,9 +21,9 @@ from probpose_convert.onnx_network import HalfNetwork, IntegerNetwork, OnnxNetwo
 from probpose_convert.parity import checked_result
 from probpose_convert.pending_output import pending_output
 from probpose_convert.quiet import quiet_libraries
+from probpose_edge.contract.metadata import METADATA_KEY, ModelContract
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.extras import import_extra
-from probpose_edge.metadata import METADATA_KEY, ModelContract
 from probpose_edge.runtimes.onnx import OnnxRuntime
 from probpose_models.decode_in_graph import DecodedNetwork, decoded_contract
 

@@ -12,10 +12,10 @@ from torch import nn
 from probpose_convert.export_config import ExportConfig
 from probpose_convert.export_result import ExportResult, Parity
 from probpose_convert.pending_output import size_on_disk
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.decode import decode_heatmaps, decode_maps
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import ConversionError, ModelFileError
-from probpose_edge.metadata import ModelContract
 from probpose_edge.probmap import sparsemax_maps
 from probpose_edge.runtimes.base import RawOutputs, Runtime
 from probpose_models.decode_in_graph import decoded_contract

@@ -10,8 +10,8 @@ from probpose_convert.export_result import ExportResult
 from probpose_convert.pending_output import size_on_disk
 from probpose_convert.write_contract import write_contract
 from probpose_edge import PoseEstimator, read_contract
+from probpose_edge.contract.self_test import self_test_numbers
 from probpose_edge.exceptions import InputError
-from probpose_edge.self_test import self_test_numbers
 
 
 def record_self_test(path: Path, estimator: PoseEstimator) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from probpose_convert.tflite_flatbuffer import read_flatbuffer, write_flatbuffer
 from probpose_convert.tflite_graph import translate
-from probpose_edge.metadata import DECODED_NAMES, ModelContract
+from probpose_edge.contract.metadata import DECODED_NAMES, ModelContract
 from probpose_models.decode_in_graph import DecodeInGraph
 
 

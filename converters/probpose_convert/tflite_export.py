@@ -45,9 +45,9 @@ from probpose_convert.tflite_decode import append_decode
 from probpose_convert.tflite_flatbuffer import with_contract
 from probpose_convert.tflite_graph import float_tflite
 from probpose_convert.tflite_quantize import INT8_RECIPES, quantize_tflite
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import ConversionError, InputError, ModelFileError
 from probpose_edge.extras import import_extra
-from probpose_edge.metadata import ModelContract
 from probpose_edge.runtimes.litert import LiteRTRuntime
 from probpose_models.decode_in_graph import decoded_contract
 

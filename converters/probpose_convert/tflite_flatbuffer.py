@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from probpose_edge.contract.metadata import TFLITE_METADATA_NAME, ModelContract
 from probpose_edge.extras import import_extra
-from probpose_edge.metadata import TFLITE_METADATA_NAME, ModelContract
 
 BUFFER_ALIGNMENT = 16
 """Bytes; what TFLite's schema demands of constant data, so that kernels may read vectors from the mapped file."""

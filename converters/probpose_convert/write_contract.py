@@ -15,9 +15,9 @@ from pathlib import Path
 
 from probpose_convert.pending_output import pending_output
 from probpose_edge.atomic_write import write_bytes_atomically
+from probpose_edge.contract.metadata import METADATA_KEY, TFLITE_METADATA_NAME, ModelContract
+from probpose_edge.contract.protobuf import WireError, encode_field, fields, string_pair
 from probpose_edge.exceptions import InputError, ModelFileError
-from probpose_edge.metadata import METADATA_KEY, TFLITE_METADATA_NAME, ModelContract
-from probpose_edge.protobuf import WireError, encode_field, fields, string_pair
 
 _ONNX_METADATA_PROPS = 14
 """ModelProto.metadata_props, a list of string pairs."""

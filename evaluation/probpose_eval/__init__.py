@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from probpose_eval.best_threshold import best_threshold
-from probpose_eval.bootstrap import Interval, bootstrap, bootstrap_difference
-from probpose_eval.build_report import ReportConfig, ReportEntry, build_report, build_report_and_pictures
-from probpose_eval.coco import (
+from probpose_eval.annotations.coco import (
     AnnotationSet,
     ImageEntry,
     Person,
@@ -18,30 +15,33 @@ from probpose_eval.coco import (
     with_skeleton,
     write_annotations,
 )
-from probpose_eval.crop_set import CropRecipe, CropSet, crop_annotations, domain_shares, write_crop_set
+from probpose_eval.annotations.crop_set import CropRecipe, CropSet, crop_annotations, domain_shares, write_crop_set
+from probpose_eval.benchmark.latency import Latency, Machine, describe_machine, measure_latency
+from probpose_eval.calibration.shared_pictures import count_shared_pictures
 from probpose_eval.detections import Detections, read_detections
-from probpose_eval.draw_drift import draw_drift
-from probpose_eval.drift import Drift, measure_drift
 from probpose_eval.evaluate import InstanceOks, evaluate, mean_oks
 from probpose_eval.evaluation_set import EvaluationSet, load_evaluation_set
-from probpose_eval.latency import Latency, Machine, describe_machine, measure_latency
-from probpose_eval.limits import Limit, parse_limits
-from probpose_eval.model_scores import ModelScores
-from probpose_eval.observe import MapDrift, Observations, observe_set, results_of
-from probpose_eval.observed_results import results_at
-from probpose_eval.oks import OksRule, oks
+from probpose_eval.metrics.best_threshold import best_threshold
+from probpose_eval.metrics.bootstrap import Interval, bootstrap, bootstrap_difference
+from probpose_eval.metrics.model_scores import ModelScores
+from probpose_eval.metrics.oks import OksRule, oks
+from probpose_eval.metrics.presence import PresenceAccuracy, presence_accuracy
+from probpose_eval.metrics.resample_observations import resample_observations
+from probpose_eval.metrics.score_observations import score_observations
+from probpose_eval.observations.drift import Drift, measure_drift
+from probpose_eval.observations.observe import MapDrift, Observations, observe_set, results_of
+from probpose_eval.observations.observed_results import results_at
 from probpose_eval.pictures import read_picture
 from probpose_eval.predict import CropBatch, iterate_crops, predict_set, predict_set_with_all, results_from_crops
 from probpose_eval.predict_detections import predict_detections
-from probpose_eval.presence import PresenceAccuracy, presence_accuracy
-from probpose_eval.report import Report, read_report
-from probpose_eval.report_html import report_to_html
-from probpose_eval.report_markdown import report_to_markdown
-from probpose_eval.resample_observations import resample_observations
+from probpose_eval.report.build_report import ReportConfig, ReportEntry, build_report, build_report_and_pictures
+from probpose_eval.report.draw_drift import draw_drift
+from probpose_eval.report.limits import Limit, parse_limits
+from probpose_eval.report.report import Report, read_report
+from probpose_eval.report.report_html import report_to_html
+from probpose_eval.report.report_markdown import report_to_markdown
+from probpose_eval.report.write_report import write_report
 from probpose_eval.results import read_results
-from probpose_eval.score_observations import score_observations
-from probpose_eval.shared_pictures import count_shared_pictures
-from probpose_eval.write_report import write_report
 
 __all__ = [
     "AnnotationSet",

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from probpose_edge.boxes import check_boxes
 from probpose_edge.exceptions import AnnotationError, InputError
-from probpose_eval.coco import AnnotationSet
-from probpose_eval.coco_fields import integer_field, number_array
+from probpose_eval.annotations.coco import AnnotationSet
+from probpose_eval.annotations.coco_fields import integer_field, number_array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

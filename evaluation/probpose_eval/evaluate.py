@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import AnnotationError
-from probpose_eval.average_precision import AREA_RANGES, Column, Matches, match, precision_and_recall
-from probpose_eval.coco import AnnotationSet, Person, labelled_persons, sigmas_of
-from probpose_eval.domain_areas import areas_of_keypoints
-from probpose_eval.oks import OksRule, Truth, pair_oks
+from probpose_eval.annotations.coco import AnnotationSet, Person, labelled_persons, sigmas_of
+from probpose_eval.metrics.average_precision import AREA_RANGES, Column, Matches, match, precision_and_recall
+from probpose_eval.metrics.domain_areas import areas_of_keypoints
+from probpose_eval.metrics.oks import OksRule, Truth, pair_oks
 from probpose_eval.results import Result, ResultArrays, check_presence, result_arrays
 
 UNDEFINED = -1.0
@@ -84,7 +84,7 @@ def evaluate(
     found.
 
     results: see `probpose_eval.results.Result`; the third value of a keypoint is its presence probability.
-    extended … input_wh: see `probpose_eval.oks.OksRule`.
+    extended … input_wh: see `probpose_eval.metrics.oks.OksRule`.
 
     Raises `AnnotationError` for bad results, `InputError` for bad settings.
     """

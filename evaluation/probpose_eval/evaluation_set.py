@@ -8,8 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from probpose_edge.skeleton import Skeleton
-from probpose_eval.coco import AnnotationSet, image_path, labelled_persons, read_annotations, with_skeleton
+from probpose_edge.skeletons.skeleton import Skeleton
+from probpose_eval.annotations.coco import AnnotationSet, image_path, labelled_persons, read_annotations, with_skeleton
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import AnnotationError
 from probpose_edge.images import read_image
-from probpose_eval.coco import ImageEntry, image_path
+from probpose_eval.annotations.coco import ImageEntry, image_path
 
 
 def read_picture(images_dir: str | os.PathLike[str], entry: ImageEntry) -> NDArray[np.uint8]:

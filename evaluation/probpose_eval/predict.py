@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probpose_edge import PoseEstimator, box_to_window, crop_windows, poses_to_coco
 from probpose_edge.exceptions import AnnotationError, InputError
-from probpose_eval.coco import AnnotationSet, ImageEntry, Person, labelled_persons
+from probpose_eval.annotations.coco import AnnotationSet, ImageEntry, Person, labelled_persons
 from probpose_eval.pictures import read_picture
 
 Progress = Callable[[int, int], None]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from probpose_edge import PoseEstimator, poses_to_coco
-from probpose_eval.coco import AnnotationSet
+from probpose_eval.annotations.coco import AnnotationSet
 from probpose_eval.detections import Detections
 from probpose_eval.pictures import read_picture
 from probpose_eval.predict import Progress, check_keypoints

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import AnnotationError
-from probpose_eval.coco import AnnotationSet, labelled_persons
+from probpose_eval.annotations.coco import AnnotationSet, labelled_persons
 
 Result = Mapping[str, Any]
 """One COCO result: ``image_id``, ``keypoints`` [x, y, presence] × K, ``score``; maybe ``bbox``, ``annotation_id``."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from probpose_edge import LiveStream, OnnxDetector, PoseEstimator, PoseTracker, TrackerSettings
-from probpose_edge.camera_source import camera_frames
+from probpose_edge.sources.camera_source import camera_frames
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 NEEDS = {"tensorrt": (TENSORRT,), "cuda": (TENSORRT, CUDA), "cpu": (TENSORRT, CUDA, CPU)}

@@ -27,7 +27,7 @@ from probpose_edge import (
     open_source,
     shipped_model,
 )
-from probpose_edge.camera_source import camera_frames
+from probpose_edge.sources.camera_source import camera_frames
 
 
 def open_camera(name: str, size_wh: tuple[int, int], stack: ExitStack) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from probpose_edge.skeleton import side_and_part
+from probpose_edge.skeletons.skeleton import side_and_part
 from probpose_models.checkpoint import build_model
 from probpose_models.probpose_m import ProbPoseM
 from probpose_models.probpose_s import ProbPoseS

@@ -14,9 +14,9 @@ from safetensors.torch import save
 from torch import nn
 
 from probpose_edge.atomic_write import write_bytes_atomically
+from probpose_edge.contract.metadata import METADATA_KEY, ModelContract
 from probpose_edge.exceptions import CheckpointError, InputError, MetadataError
-from probpose_edge.metadata import METADATA_KEY, ModelContract
-from probpose_edge.skeleton import COCO_17, Skeleton
+from probpose_edge.skeletons.skeleton import COCO_17, Skeleton
 from probpose_models.larger_window import WINDOW_RATIO
 from probpose_models.probpose_m import ProbPoseM
 from probpose_models.probpose_s import ProbPoseS

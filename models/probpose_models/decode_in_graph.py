@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.decode import kernel_variances, smoothing_matrices
-from probpose_edge.metadata import ModelContract
 
 COARSE_STEPS = 8
 """Newton steps on group maxima; from the lowest start, ln(256) steps and a few more."""
@@ -31,7 +31,7 @@ class DecodeInGraph(nn.Module):
     """What the SDK does with the outputs of a file, for the settings in a contract.
 
     Input: the tensors of ``contract.output_names`` (of a contract with ``output_kind`` "logits"), float32. Output, in
-    the order of `probpose_edge.metadata.DECODED_NAMES`, float32: keypoints (N, K, 2), x before y, in pixels of the
+    the order of `contract.metadata.DECODED_NAMES`, float32: keypoints (N, K, 2), x before y, in pixels of the
     input crop, the center of its first pixel being 0; presence and quality (N, K), calibrated, and visibility (N, K);
     expected_oks (N, K). Of a plain heatmap network the peak value, clipped to [0, 1], is all four (presence and
     quality: calibrated). Equal to `probpose_edge.estimator.PoseEstimator` up to the order of float32 sums.

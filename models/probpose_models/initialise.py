@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from torch import nn
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import CheckpointError
-from probpose_edge.metadata import ModelContract
-from probpose_edge.skeleton import Skeleton
+from probpose_edge.skeletons.skeleton import Skeleton
 from probpose_models.checkpoint import MODELS, build_model, checkpoint_contract
 from probpose_models.larger_window import WINDOW_RATIO
 from probpose_models.open_checkpoint import open_checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from probpose_edge.metadata import ModelContract
+from probpose_edge.contract.metadata import ModelContract
 from probpose_models.checkpoint import load_checkpoint
 from probpose_models.probpose_m import ProbPoseM
 from probpose_models.probpose_s import ProbPoseS

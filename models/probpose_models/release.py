@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import CheckpointError, InputError
-from probpose_edge.metadata import ModelContract
-from probpose_edge.skeleton import COCO_17, Skeleton
+from probpose_edge.skeletons.skeleton import COCO_17, Skeleton
 from probpose_models.checkpoint import checkpoint_contract
 from probpose_models.probpose_s import ProbPoseS
 from probpose_models.read_pth import read_pth

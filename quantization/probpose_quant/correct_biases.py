@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from probpose_edge.metadata import ModelContract
+from probpose_edge.contract.metadata import ModelContract
 from probpose_quant.fixed_ranges import Range
 from probpose_quant.frozen_norms import norm_behind
 from probpose_quant.recipe import Recipe

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import InputError
-from probpose_edge.metadata import ModelContract
 from probpose_edge.probmap import sparsemax_maps
 from probpose_edge.runtimes.base import RawOutputs
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import CheckpointError
-from probpose_edge.metadata import ModelContract
 
 
 def refuse_broken_weights(model: nn.Module, contract: ModelContract) -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import InputError, TrainingError
-from probpose_edge.metadata import ModelContract
 from probpose_models.outputs import PoseOutputs
 from probpose_models.torch_runtime import TorchRuntime
 from probpose_models.vit import VisionTransformer

@@ -11,8 +11,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import CheckpointError, InputError
-from probpose_edge.metadata import ModelContract
 from probpose_models.checkpoint import save_checkpoint
 from probpose_quant.recipe import Recipe
 

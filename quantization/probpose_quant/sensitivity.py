@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule
 
-from probpose_edge.metadata import ModelContract
+from probpose_edge.contract.metadata import ModelContract
 from probpose_models.torch_runtime import TorchRuntime
 from probpose_quant.blocks import block_names
 from probpose_quant.calibrate import export_graph

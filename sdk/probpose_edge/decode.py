@@ -14,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from probpose_edge.contract.metadata import KERNELS
 from probpose_edge.exceptions import InputError
-from probpose_edge.metadata import KERNELS
 
 _PADDING = 1.25
 BODY_SHARE = 0.53

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import InputError
 from probpose_edge.images import to_bgr
-from probpose_edge.metadata import ModelContract
 from probpose_edge.poses import Poses
-from probpose_edge.skeleton import Skeleton
+from probpose_edge.skeletons.skeleton import Skeleton
 
 Color = tuple[int, int, int]
 LEFT: Color = (0, 140, 255)

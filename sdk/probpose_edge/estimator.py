@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probpose_edge.boxes import check_boxes
-from probpose_edge.calibrated_maps import calibrated_maps
+from probpose_edge.contract.metadata import ModelContract
+from probpose_edge.contract.read_contract import read_contract
+from probpose_edge.detectors.whole_image import person_box
 from probpose_edge.exceptions import InputError, ModelFileError
 from probpose_edge.images import to_bgr
-from probpose_edge.locate import locate_keypoints
-from probpose_edge.metadata import ModelContract
 from probpose_edge.poses import Poses, instance_scores
-from probpose_edge.read_contract import read_contract
+from probpose_edge.probabilities.calibrated_maps import calibrated_maps
 from probpose_edge.runtimes.base import RawOutputs, Runtime, no_maps_error
 from probpose_edge.runtimes.open_runtime import open_runtime
-from probpose_edge.score_poses import PoseScorer
+from probpose_edge.scores.score_poses import PoseScorer
+from probpose_edge.tracking.locate import locate_keypoints
 from probpose_edge.weights import shipped_model_for_installed_runtime
-from probpose_edge.whole_image import person_box
 from probpose_edge.window import box_to_window, crop_windows
 
 MapChoice = bool | Literal["calibrated"]
@@ -39,7 +39,7 @@ class PoseEstimator:
     A plain heatmap model (``map_kind`` "heatmap" in its metadata) has no presence, visibility and quality: the peak
     value of its heatmap, clipped to [0, 1], stands in their place and in that of the expected OKS. A model with two
     maps (``window_ratio`` above 1) looks for keypoints in a window larger than the crop (see
-    `probpose_edge.locate.locate_keypoints`), and presence is about that window. A file that decodes its maps itself
+    `tracking.locate.locate_keypoints`), and presence is about that window. A file that decodes its maps itself
     (``output_kind`` "decoded") gives the same poses, but no maps: asking for them is an `InputError`.
 
     Attributes

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from probpose_edge.exceptions import InputError
-from probpose_edge.frames import Frame, FrameSource
-from probpose_edge.open_source import open_source
+from probpose_edge.sources.frames import Frame, FrameSource
+from probpose_edge.sources.open_source import open_source
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ class Poses:
     windows: (N, 4) float64 ``[center_x, center_y, width, height]``, image pixels: the activation windows, in which
         keypoints were looked for. They are what the network saw, or, of a model with two maps, larger than that.
     scores: (N,) float32, mean quality over the present keypoints, 0 if there are none; where the file was calibrated
-        with ``--scores``, the OKS it expects of the person (see `probpose_edge.score_head`), at any threshold.
+        with ``--scores``, the OKS it expects of the person (see `probpose_edge.scores.score_head`), at any threshold.
     presence_threshold: a keypoint is present where its presence is at least this.
     keypoint_names: K names, or empty if unknown.
     maps: (N, K, H, W) float32 probability maps over the windows, if they were asked for: of two maps the one over the
@@ -98,7 +98,7 @@ class Poses:
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """COCO keypoint results; see `poses_to_coco`."""
-        from probpose_edge.coco_results import poses_to_coco
+        from probpose_edge.sinks.coco_results import poses_to_coco
 
         return poses_to_coco(self, image_id, category_id)
 

@@ -11,7 +11,7 @@ import pytest
 
 from probpose_convert.write_contract import write_contract
 from probpose_edge import PoseEstimator, presence_threshold_for, read_contract, read_image
-from probpose_edge.calibrated_maps import calibrated_maps
+from probpose_edge.probabilities.calibrated_maps import calibrated_maps
 from probpose_edge.weights import shipped_model
 from probpose_models import load_checkpoint
 from probpose_models.shipped import shipped_checkpoint

@@ -14,8 +14,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from probpose_edge import COCO_17, decode_maps  # noqa: E402
+from probpose_edge.contract.read_contract import read_contract  # noqa: E402
 from probpose_edge.probmap import sparsemax_maps  # noqa: E402
-from probpose_edge.read_contract import read_contract  # noqa: E402
 from probpose_edge.runtimes.onnx import OnnxRuntime  # noqa: E402
 from probpose_models import ProbPoseS, load_checkpoint  # noqa: E402
 from probpose_models.release_names import ReleaseNames  # noqa: E402

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from probpose_edge import ModelContract, read_contract, shipped_model
-from probpose_edge.metadata import TFLITE_METADATA_NAME
+from probpose_edge.contract.metadata import TFLITE_METADATA_NAME
 
 
 def file_with(contract: ModelContract, path: Path) -> Path:

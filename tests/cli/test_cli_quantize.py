@@ -188,7 +188,7 @@ def test_pictures_that_give_no_ranges(cli: Cli, tiny: Path, tmp_path: Path) -> N
 
 
 def checkpoint_contract_names() -> tuple[str, ...]:
-    from probpose_edge.skeleton import COCO_17
+    from probpose_edge.skeletons.skeleton import COCO_17
 
     return COCO_17.keypoint_names
 

@@ -99,8 +99,8 @@ def test_rows_of_another_machine_take_the_place_of_a_run_here(
     pytest.importorskip("ai_edge_litert")
     from probpose_edge import PoseEstimator
     from probpose_eval import load_evaluation_set, observe_set, write_crop_set
-    from probpose_eval.latency import Latency, Machine
-    from probpose_eval.measured_files import MeasuredFile, measured_to_json
+    from probpose_eval.benchmark.latency import Latency, Machine
+    from probpose_eval.mac.measured_files import MeasuredFile, measured_to_json
     from probpose_eval.model_file import sha256_of
 
     reference, model = Path(shipped_model("onnx")), Path(shipped_model("tflite"))

@@ -10,7 +10,7 @@ import pytest
 from probpose_convert.write_contract import write_contract
 from probpose_edge import read_contract
 from probpose_edge.weights import shipped_model
-from probpose_eval.picture_hashes import short_hashes
+from probpose_eval.calibration.picture_hashes import short_hashes
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from probpose_convert.export_result import ExportResult
 from probpose_convert.mil_executor import MilRuntime, open_simulated
 from probpose_convert.mil_library import import_coremltools, quiet
 from probpose_convert.mil_reader import read_program
+from probpose_edge.contract.metadata import ModelContract
+from probpose_edge.contract.read_contract import read_contract
 from probpose_edge.exceptions import (
     CheckpointError,
     ConversionError,
@@ -29,8 +31,6 @@ from probpose_edge.exceptions import (
     MissingExtraError,
     ModelFileError,
 )
-from probpose_edge.metadata import ModelContract
-from probpose_edge.read_contract import read_contract
 from probpose_models.checkpoint import build_model, checkpoint_contract
 from probpose_models.layers import conv_bn_relu, conv_bn_relu6
 from probpose_models.mobilenet_v2 import InvertedResidual

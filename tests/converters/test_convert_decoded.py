@@ -18,8 +18,8 @@ from probpose_convert import ExportConfig, ExportResult  # noqa: E402
 from probpose_convert.convert_all import EXPORTERS, SUFFIXES, convert_network  # noqa: E402
 from probpose_convert.mil_executor import MilRuntime  # noqa: E402
 from probpose_edge import InputError, PoseEstimator, Poses, read_contract  # noqa: E402
+from probpose_edge.contract.metadata import DECODED_NAMES, ModelContract  # noqa: E402
 from probpose_edge.exceptions import ConversionError  # noqa: E402
-from probpose_edge.metadata import DECODED_NAMES, ModelContract  # noqa: E402
 from probpose_edge.runtimes.base import Runtime  # noqa: E402
 from probpose_edge.runtimes.open_runtime import open_runtime  # noqa: E402
 from probpose_models.checkpoint import checkpoint_contract  # noqa: E402

@@ -17,8 +17,8 @@ from probpose_convert import ExportConfig, ExportResult, export_onnx
 from probpose_convert.onnx_deconvolution import replace_deconvolutions
 from probpose_convert.onnx_network import HalfNetwork, OnnxNetwork
 from probpose_edge import PoseEstimator
-from probpose_edge.metadata import METADATA_KEY, ModelContract
-from probpose_edge.read_contract import read_contract
+from probpose_edge.contract.metadata import METADATA_KEY, ModelContract
+from probpose_edge.contract.read_contract import read_contract
 from probpose_edge.runtimes.onnx import OnnxRuntime
 from probpose_eval.synth import draw_scene
 from probpose_models.checkpoint import build_model, checkpoint_contract

@@ -18,8 +18,8 @@ from probpose_convert import pending_output as pending_module
 from probpose_convert.export_result import Parity
 from probpose_convert.parity import PARITY_BOUNDS
 from probpose_convert.pending_output import pending_output
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import CheckpointError, ConversionError, InputError, MissingExtraError
-from probpose_edge.metadata import ModelContract
 from probpose_models.checkpoint import checkpoint_contract
 from probpose_models.layers import conv_bn_relu
 from probpose_models.outputs import PoseOutputs

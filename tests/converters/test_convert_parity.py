@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from probpose_convert import check_parity, measure_parity
 from probpose_convert.export_result import Parity
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import ConversionError
-from probpose_edge.metadata import ModelContract
 from probpose_edge.runtimes.base import RawOutputs
 from probpose_models.checkpoint import checkpoint_contract
 from probpose_models.outputs import PoseOutputs

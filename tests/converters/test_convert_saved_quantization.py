@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from probpose_convert import ExportConfig, export_coreml, export_onnx, export_tflite
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import ConversionError, InputError
-from probpose_edge.metadata import ModelContract
 from probpose_edge.runtimes.base import RawOutputs
 from probpose_edge.runtimes.litert import LiteRTRuntime
 from probpose_edge.runtimes.onnx import OnnxRuntime

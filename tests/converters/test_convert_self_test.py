@@ -21,7 +21,7 @@ from probpose_convert.export_result import ExportResult
 from probpose_convert.mil_executor import open_simulated
 from probpose_convert.record_self_test import check_recordable, record_self_test
 from probpose_edge import InputError, PoseEstimator, read_contract
-from probpose_edge.self_test import recorded_numbers, run_self_test
+from probpose_edge.contract.self_test import recorded_numbers, run_self_test
 from probpose_models.checkpoint import checkpoint_contract
 from probpose_models.layers import conv_bn_relu
 from probpose_models.outputs import PoseOutputs

@@ -25,9 +25,9 @@ from probpose_convert.tflite_export import export_tflite  # noqa: E402
 from probpose_convert.tflite_flatbuffer import BUFFER_ALIGNMENT, operator_name, read_flatbuffer  # noqa: E402
 from probpose_convert.tflite_graph import float_tflite  # noqa: E402
 from probpose_convert.tflite_quantize import quantize_tflite  # noqa: E402
+from probpose_edge.contract.metadata import ModelContract  # noqa: E402
+from probpose_edge.contract.read_contract import read_contract  # noqa: E402
 from probpose_edge.exceptions import CheckpointError, ConversionError, InputError, MissingExtraError  # noqa: E402
-from probpose_edge.metadata import ModelContract  # noqa: E402
-from probpose_edge.read_contract import read_contract  # noqa: E402
 from probpose_edge.runtimes.litert import LiteRTRuntime  # noqa: E402
 from probpose_models.checkpoint import build_model, checkpoint_contract  # noqa: E402
 from probpose_models.layers import conv_bn_relu, conv_bn_relu6  # noqa: E402

@@ -18,8 +18,8 @@ from probpose_convert.convert_all import EXPORTERS, SUFFIXES
 from probpose_convert.export_config import check_model
 from probpose_convert.mil_executor import MilRuntime
 from probpose_edge import PoseEstimator, RawOutputs, read_contract
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import CheckpointError, ConversionError
-from probpose_edge.metadata import ModelContract
 from probpose_edge.runtimes.open_runtime import open_runtime
 from probpose_models.checkpoint import checkpoint_contract
 from probpose_models.layers import conv_bn_relu

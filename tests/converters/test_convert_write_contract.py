@@ -13,7 +13,7 @@ import pytest
 
 from probpose_convert.write_contract import write_contract
 from probpose_edge import COCO_17, InputError, ModelContract, ModelFileError, read_contract
-from probpose_edge.metadata import METADATA_KEY, TFLITE_METADATA_NAME
+from probpose_edge.contract.metadata import METADATA_KEY, TFLITE_METADATA_NAME
 from probpose_edge.weights import shipped_model
 
 Changed = tuple[Path, bytes, ModelContract]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from probpose_edge import COCO_17, ModelContract, PoseEstimator, RawOutputs, box_to_window, cells_to_image
 from probpose_edge.poses import instance_scores
-from probpose_eval.coco import AnnotationSet, labelled_persons
-from probpose_eval.observe import Observations
-from probpose_eval.windows import person_windows
+from probpose_eval.annotations.coco import AnnotationSet, labelled_persons
+from probpose_eval.annotations.windows import person_windows
+from probpose_eval.observations.observe import Observations
 
 Document = dict[str, Any]
 

@@ -14,7 +14,7 @@ import pytest
 
 from probpose_edge.exceptions import AnnotationError
 from probpose_eval import evaluate, mean_oks, oks, parse_annotations, read_annotations, read_results
-from probpose_eval.coco import AnnotationSet, sigmas_of
+from probpose_eval.annotations.coco import AnnotationSet, sigmas_of
 
 TOLERANCE = 1e-9
 """Rounding of sums in another order; measured differences are 0."""

@@ -14,7 +14,7 @@ import pytest
 from probpose_edge import PoseEstimator
 from probpose_edge.exceptions import AnnotationError
 from probpose_eval import evaluate, mean_oks, parse_annotations, predict_set_with_all, read_annotations, read_results
-from probpose_eval.observe import observe_set
+from probpose_eval.observations.observe import observe_set
 
 GOOD = {"image_id": 3, "category_id": 1, "keypoints": [1.0, 2.0, 0.5] * 17, "score": 0.5}
 Make = Callable[..., PoseEstimator]

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from probpose_edge import InputError, MetadataError, ModelFileError
-from probpose_edge.read_contract import read_contract
+from probpose_edge.contract.read_contract import read_contract
 from probpose_edge.weights import shipped_model
 from probpose_eval import benchmark as benchmark_module
-from probpose_eval.arithmetic_peak import ArithmeticPeak, _product, measure_arithmetic_peak
-from probpose_eval.benchmark import Benchmark, FileTiming, benchmark_files
-from probpose_eval.benchmark_verdict import benchmark_verdict
-from probpose_eval.energy import find_energy_meter
-from probpose_eval.footprint import Footprint, measure_footprint
-from probpose_eval.latency import Latency, describe_machine, measure_calls
-from probpose_eval.operator_profile import OperatorProfile, profile_operators
+from probpose_eval.benchmark.arithmetic_peak import ArithmeticPeak, _product, measure_arithmetic_peak
+from probpose_eval.benchmark.benchmark import Benchmark, FileTiming, benchmark_files
+from probpose_eval.benchmark.benchmark_verdict import benchmark_verdict
+from probpose_eval.benchmark.energy import find_energy_meter
+from probpose_eval.benchmark.footprint import Footprint, measure_footprint
+from probpose_eval.benchmark.latency import Latency, describe_machine, measure_calls
+from probpose_eval.benchmark.operator_profile import OperatorProfile, profile_operators
 
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
@@ -282,7 +282,7 @@ class TestEnergy:
         assert meter.source is not None
         assert meter.measure is not None
         times = iter((5.0, 7.0))
-        monkeypatch.setattr("probpose_eval.energy.time.perf_counter", lambda: next(times))
+        monkeypatch.setattr("probpose_eval.benchmark.energy.time.perf_counter", lambda: next(times))
         assert meter.measure(lambda: (battery / "power_now").write_text("20000000\n")) == pytest.approx(30)
         (battery / "status").write_text("Charging\n")
         assert find_energy_meter(tmp_path / "none", tmp_path).measure is None

@@ -12,9 +12,9 @@ import pytest
 
 from probpose_edge.exceptions import InputError
 from probpose_eval import OksRule, evaluate, parse_annotations
-from probpose_eval.best_threshold import THRESHOLDS, best_threshold
-from probpose_eval.observe import Observations, results_of
-from probpose_eval.observed_results import results_at, scores_at
+from probpose_eval.metrics.best_threshold import THRESHOLDS, best_threshold
+from probpose_eval.observations.observe import Observations, results_of
+from probpose_eval.observations.observed_results import results_at, scores_at
 
 RandomSet = Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]
 Observe = Callable[..., Observations]

@@ -21,9 +21,9 @@ from probpose_eval import (
     mean_oks,
     parse_annotations,
 )
-from probpose_eval.bootstrap import image_weights, resample, resampled_ap
 from probpose_eval.evaluate import match_set
-from probpose_eval.oks import OksRule
+from probpose_eval.metrics.bootstrap import image_weights, resample, resampled_ap
+from probpose_eval.metrics.oks import OksRule
 
 RandomSet = Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]
 

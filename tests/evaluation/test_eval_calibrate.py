@@ -11,19 +11,19 @@ import pytest
 from numpy.typing import NDArray
 
 from probpose_edge import COCO_17, InputError, PoseEstimator, RawOutputs, image_to_cells
-from probpose_edge.calibrated_maps import calibrated_maps
 from probpose_edge.exceptions import AnnotationError
+from probpose_edge.probabilities.calibrated_maps import calibrated_maps
 from probpose_edge.window import scale_windows
 from probpose_eval import labelled_persons, read_annotations
-from probpose_eval.calibrate import calibrate
-from probpose_eval.calibration_samples import CalibrationSamples, PicturedSet, collect_samples
-from probpose_eval.coverage import coverage, coverage_error, standing
-from probpose_eval.fit_coverage import MapSamples
-from probpose_eval.oks import oks
+from probpose_eval.annotations.windows import person_windows
+from probpose_eval.calibration.calibrate import calibrate
+from probpose_eval.calibration.calibration_samples import CalibrationSamples, PicturedSet, collect_samples
+from probpose_eval.calibration.fit_coverage import MapSamples
+from probpose_eval.calibration.quality_samples import QualitySamples
+from probpose_eval.metrics.coverage import coverage, coverage_error, standing
+from probpose_eval.metrics.oks import oks
+from probpose_eval.metrics.presence_reliability import PresenceSamples
 from probpose_eval.predict import predict_set
-from probpose_eval.presence_reliability import PresenceSamples
-from probpose_eval.quality_samples import QualitySamples
-from probpose_eval.windows import person_windows
 
 Make = Callable[..., PoseEstimator]
 
@@ -94,7 +94,7 @@ def test_keypoints_are_placed_in_the_activation_window(
 def test_a_large_set_is_sampled_alike_every_time(
     template_estimator: Make, pictured: PicturedSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("probpose_eval.calibration_samples.LARGEST_MAP_SAMPLE", 40)
+    monkeypatch.setattr("probpose_eval.calibration.calibration_samples.LARGEST_MAP_SAMPLE", 40)
     one, two = (collect_samples(template_estimator(), [pictured]) for _ in range(2))
     assert len(one.maps) == 40
     assert one.maps.cells.tolist() == two.maps.cells.tolist()

@@ -15,8 +15,8 @@ import pytest
 
 from probpose_edge.exceptions import AnnotationError
 from probpose_eval import crop_annotations, domain_shares, read_annotations
-from probpose_eval.check_data import SetCheck, check_between, check_set, complete_pictures
-from probpose_eval.picture_hashes import look_hash, short_hashes
+from probpose_eval.calibration.picture_hashes import look_hash, short_hashes
+from probpose_eval.checks.check_data import SetCheck, check_between, check_set, complete_pictures
 
 Document = dict[str, Any]
 Change = Callable[[Document], None]

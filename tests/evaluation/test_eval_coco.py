@@ -22,7 +22,7 @@ from probpose_eval import (
     read_picture,
     write_annotations,
 )
-from probpose_eval.coco import sigmas_of
+from probpose_eval.annotations.coco import sigmas_of
 
 Document = dict[str, Any]
 

@@ -14,9 +14,9 @@ import pytest
 from probpose_edge import COCO_17, CROWDPOSE_14, MPII_16, WHOLEBODY_133
 from probpose_edge.exceptions import AnnotationError
 from probpose_eval import annotations_to_document, evaluate, labelled_persons, parse_annotations, read_annotations
-from probpose_eval.coco import sigmas_of, skeleton_of, with_skeleton
-from probpose_eval.coco_forms import WHOLE_BODY_PARTS
-from probpose_eval.crop_set import crop_annotations, domain_shares
+from probpose_eval.annotations.coco import sigmas_of, skeleton_of, with_skeleton
+from probpose_eval.annotations.coco_forms import WHOLE_BODY_PARTS
+from probpose_eval.annotations.crop_set import crop_annotations, domain_shares
 
 Document = dict[str, Any]
 COCO_LIMBS = [[a + 1, b + 1] for a, b in COCO_17.edges]

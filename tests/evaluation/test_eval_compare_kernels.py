@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from probpose_edge import PoseEstimator
-from probpose_edge.metadata import KERNELS
+from probpose_edge.contract.metadata import KERNELS
 from probpose_eval import load_evaluation_set
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

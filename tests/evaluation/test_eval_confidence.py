@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from probpose_eval.binary_scores import binary_scores
-from probpose_eval.confidence_scores import ause, confidence_scores, pearson
-from probpose_eval.model_scores import ReliabilityBin
+from probpose_eval.metrics.binary_scores import binary_scores
+from probpose_eval.metrics.confidence_scores import ause, confidence_scores, pearson
+from probpose_eval.metrics.model_scores import ReliabilityBin
 
 
 def by_removal(order: list[int], errors: np.ndarray) -> float:

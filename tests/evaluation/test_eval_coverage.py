@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probpose_edge.calibrated_maps import softmax_rows, spread
-from probpose_eval.coverage import LEVELS, coverage, coverage_error, standing
-from probpose_eval.fit_coverage import MapSamples, fit_coverage, softmax_standings, sparsemax_standing
+from probpose_edge.probabilities.calibrated_maps import softmax_rows, spread
+from probpose_eval.calibration.fit_coverage import MapSamples, fit_coverage, softmax_standings, sparsemax_standing
+from probpose_eval.metrics.coverage import LEVELS, coverage, coverage_error, standing
 
 
 def test_the_last_cell_of_a_region_counts_in_part() -> None:

@@ -24,7 +24,7 @@ from probpose_eval import (
     read_picture,
     write_crop_set,
 )
-from probpose_eval.crop_set import _crop_person
+from probpose_eval.annotations.crop_set import _crop_person
 
 Document = dict[str, Any]
 
@@ -164,7 +164,7 @@ def test_nothing_is_left_when_writing_stops(
         path.parent.mkdir(parents=True, exist_ok=True)
         raise error
 
-    monkeypatch.setattr("probpose_eval.crop_set._write_picture", fail)
+    monkeypatch.setattr("probpose_eval.annotations.crop_set._write_picture", fail)
     with pytest.raises(type(error)):
         write_crop_set(*files, tmp_path / "out", seed=3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "set.json"]

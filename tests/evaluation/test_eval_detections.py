@@ -13,7 +13,7 @@ import pytest
 from probpose_edge import PoseEstimator
 from probpose_edge.exceptions import AnnotationError, InputError
 from probpose_eval import evaluate, predict_detections, predict_set, read_annotations, read_detections
-from probpose_eval.coco import labelled_persons
+from probpose_eval.annotations.coco import labelled_persons
 from probpose_eval.detections import parse_detections
 
 Make = Callable[..., PoseEstimator]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from probpose_eval import domain_shares, parse_annotations
-from probpose_eval.domain_areas import areas_of_keypoints
+from probpose_eval.metrics.domain_areas import areas_of_keypoints
 
 # The picture is 200 wide and 160 high, the box x 40 to 100, y 20 to 140; its window, 3:4 and padded by 1.25, is
 # x 13.75 to 126.25 (112.5 wide) and y 5 to 155 (150 high). Moved to the border, the box is x 0 to 60.

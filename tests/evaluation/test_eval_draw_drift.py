@@ -12,9 +12,9 @@ import pytest
 from probpose_edge import COCO_17, PoseEstimator
 from probpose_edge.exceptions import InputError
 from probpose_eval import AnnotationSet, read_annotations
-from probpose_eval.draw_drift import draw_drift
-from probpose_eval.drift import measure_drift
-from probpose_eval.observe import Observations, observe_set
+from probpose_eval.observations.drift import measure_drift
+from probpose_eval.observations.observe import Observations, observe_set
+from probpose_eval.report.draw_drift import draw_drift
 
 Make = Callable[..., PoseEstimator]
 

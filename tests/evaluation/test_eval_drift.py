@@ -15,8 +15,8 @@ import pytest
 from probpose_edge import COCO_17, PoseEstimator
 from probpose_edge.exceptions import InputError
 from probpose_eval import AnnotationSet, labelled_persons, read_annotations
-from probpose_eval.drift import Drift, measure_drift
-from probpose_eval.observe import MapDrift, Observations, observe_set
+from probpose_eval.observations.drift import Drift, measure_drift
+from probpose_eval.observations.observe import MapDrift, Observations, observe_set
 
 Make = Callable[..., PoseEstimator]
 

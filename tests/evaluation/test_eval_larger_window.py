@@ -16,11 +16,11 @@ import probpose_eval
 from probpose_cli.evaluate import _rule, figures
 from probpose_edge import PoseEstimator, RawOutputs, cells_to_image
 from probpose_eval import ReportConfig, ReportEntry, build_report, load_evaluation_set, read_annotations
+from probpose_eval.annotations.windows import inside_windows, person_windows
 from probpose_eval.evaluate import evaluate, mean_oks
-from probpose_eval.oks import OksRule
+from probpose_eval.metrics.oks import OksRule
+from probpose_eval.metrics.presence import presence_accuracy
 from probpose_eval.predict import predict_set
-from probpose_eval.presence import presence_accuracy
-from probpose_eval.windows import inside_windows, person_windows
 
 RATIO = 1.25
 PERSON = {"image_id": 1, "category_id": 1, "bbox": [90, 60, 60, 80], "area": 2000, "iscrowd": 0}

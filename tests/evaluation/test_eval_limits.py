@@ -8,9 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from probpose_edge.exceptions import InputError
-from probpose_eval.figures_by_name import NAMED_FIGURES
-from probpose_eval.limits import FAIL_UNDER, MAX_DROP, Limit, judge_limits, parse_limits, signed
-from probpose_eval.model_scores import (
+from probpose_eval.metrics.model_scores import (
     BinaryScores,
     ConfidenceScores,
     ModelScores,
@@ -19,6 +17,8 @@ from probpose_eval.model_scores import (
     ScoreGap,
     SubsetScores,
 )
+from probpose_eval.report.figures_by_name import NAMED_FIGURES
+from probpose_eval.report.limits import FAIL_UNDER, MAX_DROP, Limit, judge_limits, parse_limits, signed
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probpose_eval.fit_logit import LogitFit, fit_logit
-from probpose_eval.presence_reliability import (
+from probpose_eval.calibration.fit_logit import LogitFit, fit_logit
+from probpose_eval.metrics.presence_reliability import (
     PresenceSamples,
     auroc,
     best_thresholds,

@@ -21,13 +21,13 @@ import pytest
 from probpose_edge import PoseEstimator
 from probpose_edge.exceptions import AnnotationError, InputError
 from probpose_eval import load_evaluation_set
+from probpose_eval.benchmark.latency import describe_machine
 from probpose_eval.evaluation_set import EvaluationSet
-from probpose_eval.latency import describe_machine
-from probpose_eval.mac_kit import write_mac_kit
-from probpose_eval.measure_kit import measure_kit
-from probpose_eval.measured_files import RuntimeElsewhere, read_measured
+from probpose_eval.mac.mac_kit import write_mac_kit
+from probpose_eval.mac.measure_kit import measure_kit
+from probpose_eval.mac.measured_files import RuntimeElsewhere, read_measured
 from probpose_eval.model_file import sha256_of
-from probpose_eval.observe import observe_set
+from probpose_eval.observations.observe import observe_set
 
 Make = Callable[..., PoseEstimator]
 REFERENCE = "a" * 64

@@ -11,11 +11,11 @@ import pytest
 from probpose_edge import PoseEstimator
 from probpose_edge.exceptions import InputError
 from probpose_eval import ReportConfig, ReportEntry, build_report, load_evaluation_set
+from probpose_eval.benchmark.latency import Latency, Machine
 from probpose_eval.evaluation_set import EvaluationSet
-from probpose_eval.latency import Latency, Machine
-from probpose_eval.measured_files import MeasuredFile
-from probpose_eval.observe import observe_set
-from probpose_eval.report_text import how_run
+from probpose_eval.mac.measured_files import MeasuredFile
+from probpose_eval.observations.observe import observe_set
+from probpose_eval.report.report_text import how_run
 
 Make = Callable[..., PoseEstimator]
 MAC = Machine(processor="Apple M2", logical_cores=8, system="macOS 15.1 arm64", python="3.12.1")

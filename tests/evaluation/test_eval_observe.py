@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from probpose_edge import PoseEstimator, RawOutputs, calibrated_maps, image_to_cells
 from probpose_edge.exceptions import AnnotationError, InputError, ModelFileError
 from probpose_eval import labelled_persons, predict_set, read_annotations
-from probpose_eval.coverage import coverage
-from probpose_eval.observe import compare_maps, map_standing, observe_set, results_of
+from probpose_eval.metrics.coverage import coverage
+from probpose_eval.observations.observe import compare_maps, map_standing, observe_set, results_of
 
 Make = Callable[..., PoseEstimator]
 CALIBRATED = {"calibration": {"coverage_temperature": 4.0, "lost_share": 0.05}}

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probpose_edge.skeleton_presets import CROWDPOSE_14, MPII_16
+from probpose_edge.skeletons.skeleton_presets import CROWDPOSE_14, MPII_16
 from probpose_eval import parse_annotations
-from probpose_eval.pck import pck, pck_lengths
+from probpose_eval.metrics.pck import pck, pck_lengths
 
 
 def test_coco_is_measured_by_the_longer_side_of_the_box(document: dict[str, Any]) -> None:

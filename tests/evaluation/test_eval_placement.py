@@ -9,7 +9,7 @@ import pytest
 
 from probpose_edge import PoseEstimator, RawOutputs
 from probpose_edge.weights import shipped_model
-from probpose_eval.placement import _outside_blocks, place_layers
+from probpose_eval.benchmark.placement import _outside_blocks, place_layers
 
 CROP = np.zeros((1, 256, 192, 3), dtype=np.uint8)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from probpose_eval import evaluate, parse_annotations
-from probpose_eval.domain_areas import areas_of_keypoints
 from probpose_eval.evaluate import WHOLE, Way
-from probpose_eval.oks import OksRule
-from probpose_eval.precision_scores import precision_scores, score_gaps
+from probpose_eval.metrics.domain_areas import areas_of_keypoints
+from probpose_eval.metrics.oks import OksRule
+from probpose_eval.metrics.precision_scores import precision_scores, score_gaps
 from probpose_eval.results import result_arrays
 
 TOLERANCE = 1e-9

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from probpose_eval.measure_presence_rates import THRESHOLDS, measure_presence_rates
+from probpose_eval.calibration.measure_presence_rates import THRESHOLDS, measure_presence_rates
 
 
 def test_rates_are_counted_at_every_threshold() -> None:

@@ -34,10 +34,10 @@ from probpose_eval import (
     write_crop_set,
     write_report,
 )
-from probpose_eval.figures_by_name import NAMED_FIGURES
-from probpose_eval.limits import Limit, LimitResult, parse_limits
-from probpose_eval.report import INTERVALS, report_from_json, report_to_json
-from probpose_eval.verdict import verdict
+from probpose_eval.report.figures_by_name import NAMED_FIGURES
+from probpose_eval.report.limits import Limit, LimitResult, parse_limits
+from probpose_eval.report.report import INTERVALS, report_from_json, report_to_json
+from probpose_eval.report.verdict import verdict
 
 Make = Callable[..., PoseEstimator]
 CONFIG = ReportConfig(bootstrap_samples=60, latency_rounds=4, latency_warmup=1, command="probpose-edge report")

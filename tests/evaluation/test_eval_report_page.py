@@ -13,15 +13,15 @@ import pytest
 
 from probpose_edge import PoseEstimator
 from probpose_eval import EvaluationSet, Report, ReportConfig, ReportEntry, load_evaluation_set, report_to_markdown
-from probpose_eval.build_report import build_report_and_pictures
-from probpose_eval.latency import Latency
-from probpose_eval.limits import MAX_DROP, parse_limits
-from probpose_eval.placement import Placement
-from probpose_eval.report import FileReport
-from probpose_eval.report_html import TEMPLATE, report_to_html
-from probpose_eval.report_page import MOST_KEYPOINTS
-from probpose_eval.report_text import headline, interval_is_open, remarks
-from probpose_eval.worst_pictures import WorstPicture
+from probpose_eval.benchmark.latency import Latency
+from probpose_eval.benchmark.placement import Placement
+from probpose_eval.report.build_report import build_report_and_pictures
+from probpose_eval.report.limits import MAX_DROP, parse_limits
+from probpose_eval.report.report import FileReport
+from probpose_eval.report.report_html import TEMPLATE, report_to_html
+from probpose_eval.report.report_page import MOST_KEYPOINTS
+from probpose_eval.report.report_text import headline, interval_is_open, remarks
+from probpose_eval.report.worst_pictures import WorstPicture
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -160,7 +160,7 @@ def test_the_short_text_has_one_row_per_file(made: tuple[Report, tuple[WorstPict
 
 
 def test_the_template_is_in_the_package() -> None:
-    assert files("probpose_eval").joinpath(TEMPLATE).is_file()
+    assert files("probpose_eval.report").joinpath(TEMPLATE).is_file()
 
 
 def test_of_many_keypoints_those_that_change_most_have_bars(made: tuple[Report, tuple[WorstPicture, ...]]) -> None:

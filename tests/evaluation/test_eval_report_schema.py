@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from pathlib import Path
 
-from probpose_eval.report import REPORT_SCHEMA_VERSION, Report
+from probpose_eval.report.report import REPORT_SCHEMA_VERSION, Report
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "report-schema.md"
 

@@ -12,11 +12,11 @@ import pytest
 
 from probpose_edge.exceptions import InputError
 from probpose_eval import AnnotationSet, OksRule, parse_annotations
-from probpose_eval.bootstrap import image_weights, resample
-from probpose_eval.model_scores import ModelScores
-from probpose_eval.observe import Observations, results_of
-from probpose_eval.resample_observations import OBSERVED_METRICS, resample_observations
-from probpose_eval.score_observations import score_observations
+from probpose_eval.metrics.bootstrap import image_weights, resample
+from probpose_eval.metrics.model_scores import ModelScores
+from probpose_eval.metrics.resample_observations import OBSERVED_METRICS, resample_observations
+from probpose_eval.metrics.score_observations import score_observations
+from probpose_eval.observations.observe import Observations, results_of
 
 RandomSet = Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]
 Observe = Callable[..., Observations]

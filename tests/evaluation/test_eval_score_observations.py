@@ -12,12 +12,12 @@ import pytest
 
 from probpose_edge.exceptions import AnnotationError
 from probpose_eval import AnnotationSet, OksRule, evaluate, mean_oks, parse_annotations, presence_accuracy
-from probpose_eval.coverage import LEVELS
-from probpose_eval.model_scores import ModelScores, SubsetScores
-from probpose_eval.observe import Observations, results_of
-from probpose_eval.observed_results import results_at, scores_at
-from probpose_eval.resample_observations import resample_observations
-from probpose_eval.score_observations import score_observations
+from probpose_eval.metrics.coverage import LEVELS
+from probpose_eval.metrics.model_scores import ModelScores, SubsetScores
+from probpose_eval.metrics.resample_observations import resample_observations
+from probpose_eval.metrics.score_observations import score_observations
+from probpose_eval.observations.observe import Observations, results_of
+from probpose_eval.observations.observed_results import results_at, scores_at
 
 RandomSet = Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]
 Observe = Callable[..., Observations]

@@ -10,18 +10,18 @@ import pytest
 
 from probpose_edge import PoseEstimator
 from probpose_edge.exceptions import InputError
-from probpose_edge.score_features import FEATURES
-from probpose_edge.score_head import read_score_head, run_layers, weighted_scores
-from probpose_eval import fit_score_head as module
-from probpose_eval.calibrate_scores import with_scores
-from probpose_eval.calibration_samples import PicturedSet
-from probpose_eval.coco import AnnotationSet, labelled_persons, read_annotations
-from probpose_eval.confidence_scores import confidence_scores
-from probpose_eval.disturb_crops import disturb_crop, jitter_box
-from probpose_eval.fit_score_head import fit_score_head
-from probpose_eval.observe import observe_set
-from probpose_eval.observed_results import scores_at
-from probpose_eval.score_samples import ScoreSamples, collect_score_samples
+from probpose_edge.scores.score_features import FEATURES
+from probpose_edge.scores.score_head import read_score_head, run_layers, weighted_scores
+from probpose_eval.annotations.coco import AnnotationSet, labelled_persons, read_annotations
+from probpose_eval.calibration import fit_score_head as module
+from probpose_eval.calibration.calibrate_scores import with_scores
+from probpose_eval.calibration.calibration_samples import PicturedSet
+from probpose_eval.calibration.disturb_crops import disturb_crop, jitter_box
+from probpose_eval.calibration.fit_score_head import fit_score_head
+from probpose_eval.calibration.score_samples import ScoreSamples, collect_score_samples
+from probpose_eval.metrics.confidence_scores import confidence_scores
+from probpose_eval.observations.observe import observe_set
+from probpose_eval.observations.observed_results import scores_at
 
 Make = Callable[..., PoseEstimator]
 QUALITY, PROMISED = FEATURES.index("quality"), FEATURES.index("promised_oks")

@@ -12,8 +12,8 @@ import pytest
 from probpose_edge import ModelContract, PoseEstimator
 from probpose_edge.exceptions import InputError
 from probpose_eval import AnnotationSet, read_annotations
-from probpose_eval.picture_hashes import short_hashes
-from probpose_eval.shared_pictures import count_shared_pictures, shared_pictures
+from probpose_eval.calibration.picture_hashes import short_hashes
+from probpose_eval.calibration.shared_pictures import count_shared_pictures, shared_pictures
 
 Calibrated = Callable[[list[int]], ModelContract]
 

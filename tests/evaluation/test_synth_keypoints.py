@@ -9,7 +9,7 @@ import pytest
 
 from probpose_edge import COCO_17, CROWDPOSE_14, MPII_16, WHOLEBODY_133, InputError, Skeleton
 from probpose_eval import read_annotations
-from probpose_eval.coco import skeleton_of
+from probpose_eval.annotations.coco import skeleton_of
 from probpose_eval.synth import DrawnPerson, draw_scene, write_synth_set
 from probpose_eval.synth.keypoints import PART, PARTS_PER_PERSON, spots_of
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from probpose_edge.exceptions import InputError
-from probpose_edge.skeleton import COCO_17
+from probpose_edge.skeletons.skeleton import COCO_17
 from probpose_eval.synth import Scene, draw_scene
 from probpose_eval.synth.body import sample_body, sample_skeleton
 from probpose_eval.synth.canvas import Canvas

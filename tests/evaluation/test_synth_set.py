@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from probpose_edge.exceptions import InputError
-from probpose_edge.skeleton import COCO_17
-from probpose_eval.coco import read_annotations
+from probpose_edge.skeletons.skeleton import COCO_17
+from probpose_eval.annotations.coco import read_annotations
 from probpose_eval.synth import draw_scene, write_synth_set
 
 SMALL: dict[str, Any] = {"width": 120, "height": 100, "persons": (1, 2), "seed": 9}

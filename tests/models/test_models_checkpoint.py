@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from probpose_edge.contract.metadata import METADATA_KEY
 from probpose_edge.exceptions import CheckpointError, MetadataError
-from probpose_edge.metadata import METADATA_KEY
 from probpose_models.checkpoint import build_model, checkpoint_contract, load_checkpoint, save_checkpoint
 from probpose_models.torch_runtime import TorchRuntime
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 
 from probpose_edge import InputError, PoseEstimator, Poses, RawOutputs  # noqa: E402
+from probpose_edge.contract.metadata import DECODED_NAMES, KERNELS, ModelContract  # noqa: E402
 from probpose_edge.decode import expected_oks_maps  # noqa: E402
-from probpose_edge.metadata import DECODED_NAMES, KERNELS, ModelContract  # noqa: E402
 from probpose_edge.probmap import sparsemax_maps  # noqa: E402
 from probpose_edge.runtimes.base import DecodedOutputs, outputs_from  # noqa: E402
 from probpose_edge.window import box_to_window, crop_windows  # noqa: E402
-from probpose_eval.calibration_samples import collect_samples  # noqa: E402
-from probpose_eval.coco import read_annotations  # noqa: E402
-from probpose_eval.observe import observe_set  # noqa: E402
+from probpose_eval.annotations.coco import read_annotations  # noqa: E402
+from probpose_eval.calibration.calibration_samples import collect_samples  # noqa: E402
+from probpose_eval.observations.observe import observe_set  # noqa: E402
 from probpose_eval.synth import draw_scene  # noqa: E402
 from probpose_eval.synth.set import write_synth_set  # noqa: E402
 from probpose_models.decode_in_graph import DecodeInGraph, decoded_contract, sparsemax  # noqa: E402

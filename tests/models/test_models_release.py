@@ -15,7 +15,7 @@ import torch
 from probpose_edge import COCO_17, decode_maps
 from probpose_edge.exceptions import CheckpointError
 from probpose_edge.probmap import sparsemax_maps
-from probpose_edge.skeleton import Skeleton
+from probpose_edge.skeletons.skeleton import Skeleton
 from probpose_models.checkpoint import load_checkpoint, save_checkpoint
 from probpose_models.deploy import Deployable
 from probpose_models.open_checkpoint import open_checkpoint

@@ -11,9 +11,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from probpose_edge.contract.metadata import METADATA_KEY
 from probpose_edge.exceptions import CheckpointError, InputError
-from probpose_edge.metadata import METADATA_KEY
-from probpose_edge.skeleton import Skeleton
+from probpose_edge.skeletons.skeleton import Skeleton
 from probpose_models.checkpoint import NETWORK_KEY, build_model, checkpoint_contract, load_checkpoint, save_checkpoint
 from probpose_models.initialise import load_initial
 from probpose_models.larger_window import LargerWindowHead, resampling_matrix

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import CheckpointError, InputError, TrainingError
-from probpose_edge.metadata import ModelContract
 from probpose_models import ProbPoseS, checkpoint_contract, load_checkpoint
 from probpose_models.deploy import Deployable
 from probpose_models.torch_runtime import TorchRuntime

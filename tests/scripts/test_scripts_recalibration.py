@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from probpose_edge import PoseEstimator
-from probpose_eval.calibration_samples import PicturedSet
-from probpose_eval.coco import read_annotations
+from probpose_eval.annotations.coco import read_annotations
+from probpose_eval.calibration.calibration_samples import PicturedSet
 from probpose_eval.synth.set import write_synth_set
 
 

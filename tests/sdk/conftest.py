@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from probpose_edge import ModelContract, RawOutputs
-from probpose_edge.metadata import METADATA_KEY, TFLITE_METADATA_NAME
+from probpose_edge.contract.metadata import METADATA_KEY, TFLITE_METADATA_NAME
 
 K, INPUT_WH, HEATMAP_WH = 5, (48, 64), (12, 16)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from probpose_edge import InputError, ModelContract
-from probpose_edge.calibrated_maps import LOST_SHARE_KEY, TEMPERATURE_KEY, calibrated_maps
+from probpose_edge.probabilities.calibrated_maps import LOST_SHARE_KEY, TEMPERATURE_KEY, calibrated_maps
 
 LOGITS = np.random.default_rng(0).normal(0, 1, (2, 3, 5, 4)).astype(np.float32)
 

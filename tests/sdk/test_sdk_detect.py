@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from probpose_edge import InputError, ModelFileError, OnnxDetector, detect, read_image
-from probpose_edge.detect_onnx import YOLOV8, YOLOX, decode_yolox
+from probpose_edge.detectors.detect_onnx import YOLOV8, YOLOX, decode_yolox
 
 IMAGE = np.full((100, 200, 3), 90, np.uint8)
 

@@ -16,7 +16,7 @@ from probpose_edge import (
     calibrate_presence,
     calibrated_maps,
 )
-from probpose_edge.whole_image import person_box
+from probpose_edge.detectors.whole_image import person_box
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
 BOXES = np.array([[20.0, 10, 60, 100], [80, 30, 140, 110], [-20, -20, 50, 90]])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from probpose_edge.exceptions import InputError
-from probpose_edge.promised_oks import falloff_px2, promised_oks, promised_oks_of_heatmaps
+from probpose_edge.scores.promised_oks import falloff_px2, promised_oks, promised_oks_of_heatmaps
 
 WINDOWS = np.array([[100.0, 80.0, 96.0, 128.0], [20.0, 30.0, 48.0, 64.0]])
 BOXES = np.array([[60.0, 30.0, 140.0, 130.0], [5.0, 10.0, 35.0, 50.0]])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from probpose_edge import MetadataError, ModelContract, ModelFileError, read_contract
-from probpose_edge.metadata import METADATA_KEY, TFLITE_METADATA_NAME
+from probpose_edge.contract.metadata import METADATA_KEY, TFLITE_METADATA_NAME
 
 
 def other_schema(contract: ModelContract) -> str:

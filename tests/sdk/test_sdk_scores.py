@@ -11,9 +11,9 @@ import pytest
 
 from probpose_edge import ModelContract, PoseEstimator, RawOutputs
 from probpose_edge.exceptions import MetadataError
-from probpose_edge.score_features import FEATURES
-from probpose_edge.score_head import ScoreHead, read_score_head, weighted_scores
-from probpose_edge.score_poses import features_of
+from probpose_edge.scores.score_features import FEATURES
+from probpose_edge.scores.score_head import ScoreHead, read_score_head, weighted_scores
+from probpose_edge.scores.score_poses import features_of
 
 N, K = 3, 5
 WINDOWS = np.array([[50.0, 60.0, 48.0, 64.0]] * N) * np.array([[1.0], [2.0], [3.0]])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from probpose_edge import MetadataError, ModelContract, PoseEstimator, RawOutputs, shipped_model
+from probpose_edge.contract.self_test import recorded_numbers, run_self_test, self_test_numbers
 from probpose_edge.drawn_crops import drawn_crops
-from probpose_edge.self_test import recorded_numbers, run_self_test, self_test_numbers
 
 SHIPPED = {"onnx": "onnxruntime", "tflite": "ai_edge_litert"}
 

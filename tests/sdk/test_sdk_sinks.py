@@ -24,7 +24,7 @@ from probpose_edge import (
     VideoFile,
     write_picture,
 )
-from probpose_edge.write_video import fit
+from probpose_edge.sinks.write_video import fit
 
 BOXES = [[5.0, 5, 40, 45], [20, 10, 60, 40]]
 

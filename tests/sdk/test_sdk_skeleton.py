@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from probpose_edge import COCO_17, CROWDPOSE_14, MPII_16, WHOLEBODY_133, InputError, Skeleton
-from probpose_edge.skeleton import infer_flip_pairs, side_and_part
-from probpose_edge.skeleton_file import read_skeleton, skeleton_from_document, write_skeleton
-from probpose_edge.skeleton_presets import PRESETS, known_skeleton
+from probpose_edge.skeletons.skeleton import infer_flip_pairs, side_and_part
+from probpose_edge.skeletons.skeleton_file import read_skeleton, skeleton_from_document, write_skeleton
+from probpose_edge.skeletons.skeleton_presets import PRESETS, known_skeleton
 
 ARM: dict[str, Any] = {"keypoints": ["nose", "l_hand", "r_hand"], "sigmas": [0.026, 0.06, 0.06]}
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from probpose_edge import InputError, map_covariances
-from probpose_edge.associate import box_iou, box_nearness, match_greedily, pose_oks
-from probpose_edge.smooth import predict, start, update
+from probpose_edge.tracking.associate import box_iou, box_nearness, match_greedily, pose_oks
+from probpose_edge.tracking.smooth import predict, start, update
 
 
 def test_covariances_are_those_of_the_cells_in_pixels() -> None:

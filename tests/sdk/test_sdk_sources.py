@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from probpose_edge import InputError, SourceError, open_source
-from probpose_edge.camera_source import camera_frames
 from probpose_edge.images import ImageReadError
-from probpose_edge.open_source import camera_of, find_files
+from probpose_edge.sources.camera_source import camera_frames
+from probpose_edge.sources.open_source import camera_of, find_files
 
 
 def picture(value: int, wh: tuple[int, int] = (64, 48)) -> np.ndarray:
@@ -153,7 +153,7 @@ def fake_capture(monkeypatch: pytest.MonkeyPatch) -> type[FakeCapture]:
         opened: list[Any] = []  # noqa: RUF012
 
     monkeypatch.setattr(cv2, "VideoCapture", Capture)
-    monkeypatch.setattr("probpose_edge.camera_source._RETRY_S", 0.01)
+    monkeypatch.setattr("probpose_edge.sources.camera_source._RETRY_S", 0.01)
     return Capture
 
 

@@ -19,7 +19,7 @@ from probpose_edge import (
     TrackedPoses,
     TrackerSettings,
 )
-from probpose_edge.track_person import TrackedPerson
+from probpose_edge.tracking.track_person import TrackedPerson
 
 COLORS = np.array([[250, 30, 30], [30, 250, 30], [30, 30, 250], [250, 250, 30], [30, 250, 250]])  # RGB
 OFFSETS = np.array([[0.0, -50], [35, -10], [-35, -10], [20, 50], [-20, 50]])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from probpose_edge import InputError, ModelContract, PoseEstimator, Poses, credible_regions, zone_probability
-from probpose_edge.polygon_shares import cell_borders, polygon_shares
+from probpose_edge.probabilities.polygon_shares import cell_borders, polygon_shares
 
 IMAGE = np.zeros((120, 160, 3), np.uint8)
 BOXES = [[20.0, 10, 60, 100], [80, 30, 140, 110], [0, 0, 50, 90]]

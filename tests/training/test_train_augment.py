@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from probpose_edge.skeleton import COCO_17
+from probpose_edge.skeletons.skeleton import COCO_17
 from probpose_edge.window import box_to_window, window_to_crop_matrix
 from probpose_train.augment import WindowFrame, augment, crop_matrix, random_border, window_within
 from probpose_train.config import AugmentConfig

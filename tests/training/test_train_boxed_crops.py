@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import AnnotationError
-from probpose_edge.metadata import ModelContract
 from probpose_models import ProbPoseS, checkpoint_contract
 from probpose_train.boxed_crops import BoxedCrops
 from probpose_train.config import DataSource

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from probpose_edge.skeleton import COCO_17
+from probpose_edge.skeletons.skeleton import COCO_17
 from probpose_train.augment import WindowFrame, augment, plan_sample
 from probpose_train.config import AugmentConfig, DataSource, TrainConfig
 from probpose_train.cut_crop import CropPlan, cut_crop

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from probpose_edge.decode import published_spread
-from probpose_edge.skeleton import COCO_17
+from probpose_edge.skeletons.skeleton import COCO_17
 from probpose_train.config import LossConfig
 from probpose_train.losses import (
     LossKernels,

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from probpose_edge.exceptions import TrainingError
-from probpose_edge.skeleton import COCO_17
+from probpose_edge.skeletons.skeleton import COCO_17
 from probpose_eval.synth.set import write_synth_set
 from probpose_models.checkpoint import build_model, checkpoint_contract, load_checkpoint, save_checkpoint
 from probpose_models.deploy import Deployable

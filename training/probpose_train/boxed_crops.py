@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import AnnotationError
-from probpose_edge.metadata import ModelContract
-from probpose_edge.skeleton import Skeleton
-from probpose_eval.coco import AnnotationSet, Person, parse_annotations, read_annotations
+from probpose_edge.skeletons.skeleton import Skeleton
+from probpose_eval.annotations.coco import AnnotationSet, Person, parse_annotations, read_annotations
 from probpose_train.augment import WindowFrame, augment
 from probpose_train.config import AugmentConfig, DataSource
 from probpose_train.sources import DrawnSet, PersonSet

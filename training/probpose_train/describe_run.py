@@ -18,7 +18,7 @@ import torch
 
 from probpose_edge.atomic_write import write_text_atomically
 from probpose_edge.version import __version__
-from probpose_eval.coco import AnnotationSet, labelled_persons
+from probpose_eval.annotations.coco import AnnotationSet, labelled_persons
 from probpose_train.config import TrainConfig
 from probpose_train.distributed import Group
 from probpose_train.prepare import Prepared

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError
-from probpose_edge.metadata import ModelContract
 from probpose_models.checkpoint import load_checkpoint
 from probpose_models.outputs import PoseOutputs
 from probpose_train.config import LossConfig, TrainConfig

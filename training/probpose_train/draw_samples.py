@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from probpose_edge.atomic_write import write_bytes_atomically
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.draw import draw_poses
 from probpose_edge.estimator import PoseEstimator
-from probpose_edge.metadata import ModelContract
 from probpose_edge.window import image_to_cells
 from probpose_eval.predict import iterate_crops
 from probpose_models.torch_runtime import TorchRuntime

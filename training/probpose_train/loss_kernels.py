@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.decode import published_spread
-from probpose_edge.metadata import ModelContract
 from probpose_train.losses import LossKernels
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import InputError
-from probpose_edge.metadata import ModelContract
-from probpose_edge.skeleton import Skeleton
+from probpose_edge.skeletons.skeleton import Skeleton
 from probpose_models.checkpoint import build_model, checkpoint_contract
 from probpose_models.initialise import load_initial
 from probpose_models.mobilenet_v2 import MobileNetV2, load_imagenet_weights

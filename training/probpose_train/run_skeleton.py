@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from probpose_edge.metadata import ModelContract
-from probpose_edge.skeleton import COCO_17, Skeleton
-from probpose_edge.skeleton_file import read_skeleton
-from probpose_eval.coco import read_annotations, skeleton_of
+from probpose_edge.contract.metadata import ModelContract
+from probpose_edge.skeletons.skeleton import COCO_17, Skeleton
+from probpose_edge.skeletons.skeleton_file import read_skeleton
+from probpose_eval.annotations.coco import read_annotations, skeleton_of
 from probpose_models.change_keypoints import change_keypoints
 from probpose_models.probpose_m import ProbPoseM
 from probpose_models.probpose_s import ProbPoseS

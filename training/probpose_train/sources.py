@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from probpose_edge.exceptions import AnnotationError
 from probpose_edge.images import decode_image
-from probpose_edge.skeleton import COCO_17
-from probpose_eval.coco import AnnotationSet, ImageEntry, Person, image_path, read_annotations
+from probpose_edge.skeletons.skeleton import COCO_17
+from probpose_eval.annotations.coco import AnnotationSet, ImageEntry, Person, image_path, read_annotations
 from probpose_eval.synth import draw_scene
 from probpose_eval.synth.keypoints import spots_of
 from probpose_train.config import DataSource

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import TrainingError
-from probpose_edge.metadata import ModelContract
 from probpose_models.deploy import Deployable
 from probpose_models.outputs import PoseOutputs
 from probpose_train.config import TrainConfig

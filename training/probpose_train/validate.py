@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
+from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.estimator import PoseEstimator
-from probpose_edge.metadata import ModelContract
-from probpose_edge.skeleton import Skeleton
-from probpose_eval.coco import AnnotationSet, read_annotations, with_skeleton
+from probpose_edge.skeletons.skeleton import Skeleton
+from probpose_eval.annotations.coco import AnnotationSet, read_annotations, with_skeleton
 from probpose_eval.evaluate import evaluate, mean_oks
 from probpose_eval.predict import predict_set
 from probpose_models.torch_runtime import TorchRuntime

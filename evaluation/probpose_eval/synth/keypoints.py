@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
-from probpose_edge.skeleton import side_and_part
+from probpose_edge.skeletons.skeleton import side_and_part
 from probpose_eval.synth.body import EYE_UP, FACE, Body, Skeleton3D
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
-from probpose_edge.skeleton import COCO_17
+from probpose_edge.skeletons.skeleton import COCO_17
 from probpose_eval.synth.backdrop import backdrop, camera_faults
 from probpose_eval.synth.body import sample_body, sample_skeleton
 from probpose_eval.synth.canvas import Canvas

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.exceptions import InputError
-from probpose_edge.skeleton import COCO_17, Skeleton
+from probpose_edge.skeletons.skeleton import COCO_17, Skeleton
+from probpose_eval.annotations.windows import inside_windows, person_windows
 from probpose_eval.synth.scene import DrawnPerson, draw_scene
-from probpose_eval.windows import inside_windows, person_windows
 
 _JPEG_QUALITY = 92
 

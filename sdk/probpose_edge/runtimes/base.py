@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probpose_edge.contract.metadata import DECODED_NAMES
 from probpose_edge.exceptions import InputError
-from probpose_edge.metadata import DECODED_NAMES
 
 OUTPUT_NAMES = ("logits", "presence", "visibility", "quality", "expert_logits")
 """Names of the outputs of deployable files, in their documented order."""

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from probpose_edge.contract.read_contract import model_format
 from probpose_edge.exceptions import InputError
-from probpose_edge.read_contract import model_format
 from probpose_edge.runtimes.base import Runtime
 
 

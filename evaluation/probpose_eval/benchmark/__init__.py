@@ -1,0 +1,1 @@
+"""How fast files are on this machine, and why."""

@@ -1,0 +1,1 @@
+"""Fitting what files say of themselves: maps, presence, quality, scores."""

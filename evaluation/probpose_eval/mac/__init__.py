@@ -1,0 +1,1 @@
+"""Measuring CoreML files on a Mac, and what comes back."""

@@ -1,0 +1,1 @@
+"""Figures: OKS, AP, Ex-AP, calibration of every head, intervals."""

@@ -1,0 +1,1 @@
+"""What models said of the persons of a set, and how far files drift from each other."""

@@ -1,0 +1,1 @@
+"""What conversion cost, on one page."""

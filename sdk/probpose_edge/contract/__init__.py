@@ -1,0 +1,1 @@
+"""What a file says about itself, and the self-test it carries."""

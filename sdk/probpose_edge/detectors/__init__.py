@@ -1,0 +1,1 @@
+"""Person boxes: the protocol, ONNX detectors, the whole picture."""

@@ -1,0 +1,1 @@
+"""What calibrated maps and presence tell: regions, zones, covariances, thresholds."""

@@ -1,0 +1,1 @@
+"""Scores of persons that foretell their accuracy."""

@@ -1,0 +1,1 @@
+"""Where poses go: pictures, videos, JSON lines, COCO results, a window."""

@@ -1,0 +1,1 @@
+"""Names, sigmas, limbs and mirror pairs of keypoints."""

@@ -1,0 +1,1 @@
+"""Persons from frame to frame, by their present keypoints."""

@@ -1,0 +1,131 @@
+"""What a tracker remembers of one person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_edge.detectors.whole_image import person_box
+from probpose_edge.poses import Poses
+from probpose_edge.tracking import smooth
+
+_FORGET_S = 0.5
+"""A keypoint that was absent for longer starts anew."""
+_FASTEST = 3.0
+"""Speed that a keypoint may have at first, in lengths of the person per second."""
+_SHRINK = 0.98
+"""A person shrinks by this per frame at most: a box that is cut by the border does not mean a smaller person."""
+_BOX_INERTIA = 0.5
+"""Share of the size that a box keeps from the frame before, so that one keypoint more or less does not make it jump."""
+
+
+@dataclass(kw_only=True, eq=False)
+class TrackedPerson:
+    """One person with K keypoints; everything in image pixels.
+
+    Attributes
+    ----------
+    keypoints: (K, 2), where they are expected, or were seen last.
+    present: (K,) bool, which of them were present then. Only these are asked for anything.
+    box: (4,) xyxy, around the present ones.
+    side: how long the person is, px: the longer side of the largest box of the last seconds.
+    seen: whether the person was seen in the last frame.
+    lost_keypoints: whether fewer than half of the keypoints of the last detection are present.
+    """
+
+    identity: int
+    keypoint_count: int
+    box: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
+    side: float = 1.0
+    last_seen_s: float = 0.0
+    seen: bool = False
+    lost_keypoints: bool = False
+    _usual: int = 0
+
+    def __post_init__(self) -> None:
+        k = self.keypoint_count
+        self.keypoints, self.present = np.zeros((k, 2)), np.zeros(k, dtype=bool)
+        self._mean, self._covariance = np.zeros((k, 4)), np.zeros((k, 4, 4))
+        self._present_s = np.full(k, -np.inf)
+
+    def predict(self, seconds: float, agility: float) -> None:
+        """Move the person on; agility: see `TrackerSettings`."""
+        if seconds > 0:
+            self._mean, self._covariance = smooth.predict(
+                self._mean, self._covariance, seconds, np.float64(agility * self.side)
+            )
+            moved = self._mean[:, :2] - self.keypoints
+            self.keypoints = self._mean[:, :2].copy()
+            if self.present.any():
+                self.box = self.box + np.tile(_middle(moved[self.present]), 2)
+
+    def carried_box(self, image_wh: tuple[int, int]) -> NDArray[np.float64] | None:
+        """Where to look for the person in this frame: around the present keypoints; None off the picture."""
+        fresh = person_box(self.keypoints, self.present, image_wh)
+        if fresh is None:
+            return None
+        half = (self.box[2:] - self.box[:2]) / 2
+        size = _BOX_INERTIA * half + (1 - _BOX_INERTIA) * (fresh[2:] - fresh[:2]) / 2
+        middle = (fresh[:2] + fresh[2:]) / 2
+        box = np.clip(np.concatenate([middle - size, middle + size]), 0, [*image_wh, *image_wh])
+        return box if (box[2:] - box[:2] > 1).all() else None
+
+    def observe(
+        self,
+        poses: Poses,
+        row: int,
+        noise: NDArray[np.float64],
+        now_s: float,
+        *,
+        followed: bool,
+        detected: bool,
+    ) -> NDArray[np.float64]:
+        """Take over the pose `row`. noise: (K, 2, 2) px². followed: False starts the movement anew.
+
+        Returns (K, 2) px: smoothed where present, as estimated where absent.
+        """
+        points, present = poses.keypoints[row], poses.present[row]
+        self.box = poses.boxes[row].copy()
+        self.side = max(float((self.box[2:] - self.box[:2]).max()), 1.0, self.side * _SHRINK)
+        known = present & (now_s - self._present_s <= _FORGET_S) & followed
+        mean, covariance = smooth.start(points, noise, _FASTEST * self.side)
+        updated, certainty = smooth.update(self._mean, self._covariance + 1e-9 * np.eye(4), points, noise)
+        mean[known], covariance[known] = updated[known], certainty[known]
+        gone = ~present & (now_s - self._present_s <= _FORGET_S) & followed
+        mean[gone], covariance[gone] = self._mean[gone], self._covariance[gone]
+        self._mean, self._covariance = mean, covariance
+        self._present_s[present] = now_s
+        self.keypoints, self.present = mean[:, :2].copy(), present.copy()
+        self.last_seen_s, self.seen = now_s, True
+        count = int(np.count_nonzero(present))
+        if detected or not followed:
+            self._usual = count
+        self.lost_keypoints = 2 * count < self._usual
+        return np.where(present[:, None], mean[:, :2], points)
+
+    def glide(self) -> None:
+        """Not seen: all keypoints go on with the speed of the person, not each with its own."""
+        if self.present.any():
+            self._mean[:, 2:] = _middle(self._mean[self.present, 2:])
+
+    def shift_clock(self, seconds: float) -> None:
+        """The clock was set by this."""
+        self.last_seen_s += seconds
+        self._present_s += seconds
+
+    def rescale(self, factors: NDArray[np.float64]) -> None:
+        """The picture changed its size by these factors [x, y]."""
+        four = np.tile(factors, 2)
+        self.keypoints, self.box, self.side = (
+            self.keypoints * factors,
+            self.box * four,
+            self.side * float(factors.max()),
+        )
+        self._mean, self._covariance = self._mean * four, self._covariance * np.outer(four, four)
+
+
+def _middle(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The upper median of each column of (M, 2) rows; `numpy.median` takes five times as long on so few."""
+    return np.asarray(np.sort(rows, axis=0)[len(rows) // 2])
