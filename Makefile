@@ -18,8 +18,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/probpose-edge demo --out demo
 
+# One process per core, one thread each; a file's tests stay together, they share what they made.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
