@@ -30,6 +30,8 @@ MAP_KINDS = ("probability", "heatmap")
 OUTPUT_KINDS = ("logits", "decoded")
 DECODED_NAMES = ("keypoints", "presence", "visibility", "quality", "expected_oks")
 """Outputs of a file that decodes its maps itself, of whatever kind they are."""
+ROUTER_KIND, ROUTER_NAMES = "router", ("score",)
+"""What the metadata of a router say in place of a pose model's, see `probpose_edge.routing`, and its outputs."""
 _NEW_IN_SCHEMA = {
     2: frozenset({"map_kind", "window_ratio", "calibration"}),
     3: frozenset({"quality_scale", "quality_bias", "output_kind", "self_test", "scores"}),
@@ -217,6 +219,11 @@ class ModelContract:
             ) from error
         if not isinstance(data, dict):
             raise MetadataError("The probpose-edge metadata must be a JSON object. Convert the checkpoint again.")
+        if data.get("kind") == ROUTER_KIND:
+            raise MetadataError(
+                "A pose model was asked for, but this file is a router, which only chooses between two of them. Name a "
+                "pose model here, and the router as that of a RoutedEstimator (--router)."
+            )
         version = data.get("schema_version")
         if version not in READABLE_SCHEMAS:
             raise _schema_error(version)

@@ -24,6 +24,19 @@ def read_contract(path: str | os.PathLike[str]) -> ModelContract:
     Raises `ModelFileError` for a missing file or one that is not a complete model of that format, and
     `MetadataError` if it carries no probpose-edge metadata, or those of another schema version.
     """
+    path, document = Path(path), read_document(path)
+    try:
+        return ModelContract.from_json(document)
+    except MetadataError as error:
+        raise MetadataError(f"{path}: {error}") from error
+
+
+def read_document(path: str | os.PathLike[str]) -> bytes:
+    """The JSON document that a .onnx, .tflite or .mlpackage file carries, of a pose model or a router.
+
+    Raises `ModelFileError` for a missing file or one that is not a complete model of that format, and
+    `MetadataError` if it carries none.
+    """
     path = Path(path)
     reader = {"onnx": _onnx_document, "tflite": _tflite_document, "coreml": _coreml_document}[model_format(path)]
     try:
@@ -37,10 +50,7 @@ def read_contract(path: str | os.PathLike[str]) -> ModelContract:
             f"{path} carries no probpose-edge metadata: it was not made by probpose-edge, or its end was cut off. Use "
             "a file written by `probpose-edge convert`, or copy it again."
         )
-    try:
-        return ModelContract.from_json(document)
-    except MetadataError as error:
-        raise MetadataError(f"{path}: {error}") from error
+    return document
 
 
 def model_format(path: str | os.PathLike[str]) -> str:

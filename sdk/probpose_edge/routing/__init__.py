@@ -1,1 +1,1 @@
-"""Easy persons to a small model, hard ones to a large one: the router, its thresholds, and the estimator that uses it."""
+"""Easy persons to a small model, hard ones to a large one: routers, thresholds, and the estimator that uses them."""

@@ -14,12 +14,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from probpose_edge.contract.metadata import FORMATS, PRECISIONS
+from probpose_edge.contract.metadata import FORMATS, PRECISIONS, ROUTER_KIND, ROUTER_NAMES
 from probpose_edge.exceptions import MetadataError
 
 ROUTER_SCHEMA_VERSION = 1
-ROUTER_KIND = "router"
-SCORE_NAME = "score"
+(SCORE_NAME,) = ROUTER_NAMES
 """Name of the one output."""
 _REMEDY = "Convert the router again."
 
@@ -39,7 +38,7 @@ class RouterContract:
     score_quantiles: Q at least 2 numbers in [0, 1] that do not fall: quantiles of its scores on the training pictures,
         at levels ``0, 1 / (Q - 1), …, 1``, so that a share can be kept from the first person on.
     theta: how far up from the lowest to the highest score the persons begin who go to the large model, in [0, 1]
-        (see `probpose_edge.routing.thresholds`); 1 takes those with the highest scores.
+        (see `probpose_edge.routing.route_sorted`); 1 takes those with the highest scores.
     checkpoint_sha256: hash of the checkpoint the file was made from.
     licence: SPDX identifier of the weights.
     versions: library name → version that made the file.
@@ -118,8 +117,9 @@ class RouterContract:
             raise MetadataError(f"The router metadata has unknown fields {unknown}. Install a newer probpose-edge.")
         if missing := sorted(known - {"theta", "versions", "accuracy"} - set(data)):
             raise MetadataError(f"The router metadata lacks the fields {missing}. {_REMEDY}")
+        values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
         try:
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+            return cls(**values)
         except (TypeError, AttributeError) as error:
             raise MetadataError(f"A router metadata field has the wrong type: {error}. {_REMEDY}") from error
 

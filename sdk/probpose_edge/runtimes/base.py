@@ -9,16 +9,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_edge.contract.metadata import DECODED_NAMES
+from probpose_edge.contract.metadata import DECODED_NAMES, ROUTER_NAMES
 from probpose_edge.exceptions import InputError
 
 OUTPUT_NAMES = ("logits", "presence", "visibility", "quality", "expert_logits")
 """Names of the outputs of deployable files, in their documented order."""
-OUTPUT_SETS = (OUTPUT_NAMES, OUTPUT_NAMES[:4], OUTPUT_NAMES[:1], DECODED_NAMES)
-"""What a file has: two maps and the scalars, one map and the scalars, a plain heatmap, or keypoints decoded inside."""
+OUTPUT_SETS = (OUTPUT_NAMES, OUTPUT_NAMES[:4], OUTPUT_NAMES[:1], DECODED_NAMES, ROUTER_NAMES)
+"""What a file has: two maps and the scalars, one map and the scalars, a plain heatmap, keypoints decoded inside, or, of
+a router, one score."""
 EXPECTED_OUTPUTS = (
     "the float outputs logits, presence, visibility and quality, may have expert_logits besides, has keypoints and "
-    "expected_oks in place of logits, or has logits alone"
+    "expected_oks in place of logits, has score alone (a router), or has logits alone"
 )
 """`OUTPUT_SETS` in words, for errors."""
 
@@ -85,8 +86,26 @@ class DecodedOutputs(RawOutputs):
         return {name: getattr(self, name) for name in DECODED_NAMES}
 
 
+class ScoreOutputs(RawOutputs):
+    """Outputs for N crops of a router (see `probpose_edge.routing.router_contract`); it has no poses to give.
+
+    Attributes
+    ----------
+    score: (N, 1) float32.
+    """
+
+    def __init__(self, *, score: NDArray[np.float32]) -> None:
+        object.__setattr__(self, "score", score)
+
+    def named(self) -> dict[str, NDArray[np.float32]]:
+        """The one output, by name."""
+        return {name: getattr(self, name) for name in ROUTER_NAMES}
+
+
 def outputs_from(values: Mapping[str, NDArray[np.float32]]) -> RawOutputs:
     """The outputs of one of `OUTPUT_SETS`, by name, as the class that they make."""
+    if set(values) == set(ROUTER_NAMES):
+        return ScoreOutputs(**values)
     return (DecodedOutputs if "keypoints" in values else RawOutputs)(**values)
 
 
@@ -128,7 +147,7 @@ def check_crops(crops: NDArray[np.uint8], input_wh: tuple[int, int]) -> NDArray[
 
 def outputs_of(names: Collection[str]) -> tuple[str, ...] | None:
     """Which of `OUTPUT_SETS` a file with outputs of these names has; None if it has only part of one."""
-    known = set(OUTPUT_NAMES + DECODED_NAMES) & set(names)
+    known = set(OUTPUT_NAMES + DECODED_NAMES + ROUTER_NAMES) & set(names)
     return next((wanted for wanted in OUTPUT_SETS if set(wanted) == known), None)
 
 
