@@ -47,6 +47,18 @@ def test_shipped_files_answer_as_recorded(kind: str, tmp_path: Path) -> None:
     assert np.array(record["presence"]).min() < 0.9
 
 
+def test_a_damaged_copy_of_a_shipped_file_is_noticed(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the runtime is an extra")
+    damaged = tmp_path / "damaged.onnx"
+    content = bytearray(shipped_model("onnx").read_bytes())
+    content[2_000_000:2_030_000] = bytes(30_000)
+    damaged.write_bytes(content)
+    with PoseEstimator.open(damaged, threads=1) as estimator:
+        assert run_self_test(estimator, recorded_numbers(damaged, estimator)).passed is False
+        other = PoseEstimator(estimator.runtime, estimator.contract.replace(recipe="another"))
+        assert recorded_numbers(damaged, other) is None
+
+
 def test_other_colours_are_noticed() -> None:
     pytest.importorskip("onnxruntime", reason="the runtime is an extra")
     with PoseEstimator.open(shipped_model("onnx"), threads=1) as estimator:
