@@ -1,0 +1,133 @@
+"""How far the answers of one processor are from those of another, on the same files and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probpose_edge import box_to_window
+from probpose_eval.synth import draw_scene
+
+MOST_MOVED_PX = 0.5
+"""A keypoint may move by this in pixels of the crop: far less than the network's own errors, several times the rounding
+of other kernels."""
+SEEDS = (3, 8, 11, 20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDifference:
+    """One file on two processors.
+
+    moved_px: the largest distance between the same keypoint's places, in pixels of the crop, of those whose map
+        promises an OKS of at least `sure_oks` on the reference; moved_all_px of all.
+    compared, keypoints: how many were sure, and how many there are.
+    shifted: the largest difference by head: presence, visibility, quality, expected OKS.
+    flipped: keypoints that are present on one side only.
+    reference_s, found_s: time of one crop; opened_s: of opening the file on the other processor.
+    self_test: whether the golden self-test of the file passed there.
+    """
+
+    name: str
+    moved_px: float
+    moved_all_px: float
+    compared: int
+    keypoints: int
+    shifted: dict[str, float]
+    flipped: int
+    reference_s: float
+    found_s: float
+    opened_s: float
+    self_test: bool
+
+    @property
+    def same(self) -> bool:
+        return self.moved_px <= MOST_MOVED_PX and self.flipped == 0 and self.self_test
+
+
+def write_drawn_pictures(path: Path) -> int:
+    """Four pictures with one drawn person each, two of them cut off by the border, and their boxes; the number of
+    pictures. Drawn once, so that both processors get the same pixels."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, seed in enumerate(SEEDS):
+        scene = draw_scene(np.random.default_rng(seed), persons=(1, 1), cut_share=float(index % 2), occluder_share=0.0)
+        arrays[f"picture_{index}"] = scene.image
+        arrays[f"boxes_{index}"] = scene.persons[0].bbox_xyxy[None]
+    np.savez_compressed(path, **arrays)
+    return len(SEEDS)
+
+
+def differences(
+    reference: dict[str, Any], found: dict[str, Any], boxes: list[NDArray[np.float64]], sure_oks: float
+) -> list[FileDifference]:
+    """Compare what `pose_numbers.py` printed on both sides, file by file.
+
+    boxes: (N, 4) xyxy per picture. Raises `ValueError` where one side has other files or pictures.
+    """
+    if reference["files"].keys() != found["files"].keys():
+        raise ValueError(f"The two sides ran other files: {list(reference['files'])} and {list(found['files'])}.")
+    return [
+        _difference(name, known, found["files"][name], boxes, sure_oks) for name, known in reference["files"].items()
+    ]
+
+
+def _difference(
+    name: str, known: dict[str, Any], other: dict[str, Any], boxes: list[NDArray[np.float64]], sure_oks: float
+) -> FileDifference:
+    if not len(known["pictures"]) == len(other["pictures"]) == len(boxes):
+        raise ValueError(
+            f"{name}: {len(known['pictures'])} and {len(other['pictures'])} pictures for {len(boxes)} boxes."
+        )
+
+    def values(side: dict[str, Any], head: str) -> NDArray[np.float64]:
+        return np.concatenate([np.array(picture[head], dtype=np.float64) for picture in side["pictures"]])
+
+    width, height = known["input_wh"]
+    windows = np.concatenate([box_to_window(box, (width, height), known["padding"]) for box in boxes])
+    to_crop = np.array([width - 1, height - 1]) / windows[:, None, 2:]
+    moved = np.linalg.norm((values(other, "keypoints") - values(known, "keypoints")) * to_crop, axis=-1)
+    sure = values(known, "expected_oks") >= sure_oks
+    heads = ("presence", "visibility", "quality", "expected_oks")
+    return FileDifference(
+        name=name,
+        moved_px=float(moved[sure].max(initial=0)),
+        moved_all_px=float(moved.max(initial=0)),
+        compared=int(sure.sum()),
+        keypoints=sure.size,
+        shifted={head: float(np.abs(values(other, head) - values(known, head)).max()) for head in heads},
+        flipped=int((values(other, "present") != values(known, "present")).sum()),
+        reference_s=known["crop_s"],
+        found_s=other["crop_s"],
+        opened_s=other["opened_s"],
+        self_test=bool(other["self_test"]["passed"]),
+    )
+
+
+def table(rows: list[FileDifference], reference: dict[str, Any], found: dict[str, Any]) -> str:
+    """Versions of both sides and one line per file, as markdown."""
+    sides = [
+        f"{side['machine']}: Python {side['python']}, "
+        + ", ".join(f"{name} {number}" for name, number in side["packages"].items())
+        for side in (reference, found)
+    ]
+    lines = [
+        *sides,
+        "",
+        "| file | keypoints compared | moved | of all keypoints | presence | visibility | quality | expected OKS | "
+        f"present or not | self-test | one crop {reference['machine']} | one crop {found['machine']} | opened |",
+        "| --- " * 13 + "|",
+    ]
+    for row in rows:
+        shifts = " | ".join(
+            f"{row.shifted[head]:.4f}" for head in ("presence", "visibility", "quality", "expected_oks")
+        )
+        lines.append(
+            f"| {row.name} | {row.compared} of {row.keypoints} | {row.moved_px:.3f} px | {row.moved_all_px:.3f} px | "
+            f"{shifts} | {'same' if row.flipped == 0 else f'{row.flipped} differ'} | "
+            f"{'passed' if row.self_test else '**failed**'} | {1000 * row.reference_s:.0f} ms | {row.found_s:.1f} s | "
+            f"{row.opened_s:.1f} s |"
+        )
+    return "\n".join(lines) + "\n"
