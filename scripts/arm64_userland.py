@@ -106,8 +106,8 @@ def arm64_programs_run(binfmt: Path = BINFMT) -> Iterator[None]:
         )
         if done.returncode:
             raise UserlandError(
-                f"The kernel's binfmt_misc must be mounted to run arm64 programs; mount says: {done.stderr.strip()}. In a "
-                "container, register qemu on its host (apt-get install qemu-user-static there), or give the "
+                f"The kernel's binfmt_misc must be mounted to run arm64 programs; mount says: {done.stderr.strip()}. "
+                "In a container, register qemu on its host (apt-get install qemu-user-static there), or give the "
                 "container the privilege to mount."
             )
         mounted = True
