@@ -30,6 +30,9 @@ from probpose_edge.probabilities.map_covariance import map_covariances
 from probpose_edge.probabilities.presence_rates import PresenceThreshold, presence_threshold_for
 from probpose_edge.probabilities.zone_probability import ZoneProbability, zone_probability
 from probpose_edge.probmap import sparsemax_maps
+from probpose_edge.routing.flip_test import flip_test
+from probpose_edge.routing.routed_estimator import RoutedEstimator, Routing
+from probpose_edge.routing.router import Router
 from probpose_edge.runtimes.base import RawOutputs, Runtime
 from probpose_edge.runtimes.open_runtime import open_runtime
 from probpose_edge.sinks.coco_results import poses_to_coco
@@ -84,6 +87,9 @@ __all__ = [
     "PresenceThreshold",
     "ProbPoseError",
     "RawOutputs",
+    "RoutedEstimator",
+    "Router",
+    "Routing",
     "Runtime",
     "RuntimeUnavailableError",
     "Skeleton",
@@ -105,6 +111,7 @@ __all__ = [
     "detect",
     "draw_poses",
     "expected_oks_maps",
+    "flip_test",
     "image_to_cells",
     "map_covariances",
     "open_runtime",

@@ -131,14 +131,8 @@ class PoseEstimator:
 
         Raises `InputError` for other shapes.
         """
-        frames = np.array(windows, dtype=np.float64)
-        n, (width, height) = len(crops), self.contract.input_wh
-        if np.shape(crops)[1:] != (height, width, 3) or frames.shape != (n, 4):
-            raise InputError(
-                f"Crops must have shape (N, {height}, {width}, 3) and windows (N, 4), got {np.shape(crops)} and "
-                f"{frames.shape}. Make both with box_to_window and crop_windows."
-            )
-        boxes = _boxes_of(frames, boxes_xyxy)
+        n, frames = len(crops), windows_of(crops, windows, self.contract.input_wh)
+        boxes = boxes_of(frames, boxes_xyxy)
         parts = [
             self._predict(crops[part], frames[part], boxes[part], return_maps)
             for part in (slice(start, start + PERSONS_AT_ONCE) for start in range(0, n, PERSONS_AT_ONCE))
@@ -166,7 +160,7 @@ class PoseEstimator:
                 f"There must be one window per crop, ({n}, 4), got {frames.shape}. Pass the windows the crops were "
                 "cut from."
             )
-        return self._decode(raw, frames, _boxes_of(frames, boxes_xyxy), return_maps)
+        return self._decode(raw, frames, boxes_of(frames, boxes_xyxy), return_maps)
 
     def close(self) -> None:
         """Release the model; further calls are errors."""
@@ -282,7 +276,20 @@ class PoseEstimator:
         return "calibrated" if return_maps == "calibrated" else "probability" if return_maps else ""
 
 
-def _boxes_of(windows: NDArray[np.float64], boxes_xyxy: NDArray[np.floating] | None) -> NDArray[np.float64]:
+def windows_of(
+    crops: NDArray[np.uint8], windows: NDArray[np.floating], input_wh: tuple[int, int]
+) -> NDArray[np.float64]:
+    """(N, 4) windows of N crops; raises `InputError` unless there are as many, and crops of the size `input_wh`."""
+    frames, (width, height) = np.array(windows, dtype=np.float64), input_wh
+    if np.shape(crops)[1:] != (height, width, 3) or frames.shape != (len(crops), 4):
+        raise InputError(
+            f"Crops must have shape (N, {height}, {width}, 3) and windows (N, 4), got {np.shape(crops)} and "
+            f"{frames.shape}. Make both with box_to_window and crop_windows."
+        )
+    return frames
+
+
+def boxes_of(windows: NDArray[np.float64], boxes_xyxy: NDArray[np.floating] | None) -> NDArray[np.float64]:
     """The (N, 4) boxes to report for N windows: those given, else the corners of the windows."""
     if boxes_xyxy is None:
         half = windows[:, 2:] / 2

@@ -1,11 +1,11 @@
 """Choose, by the scores of a whole set, which persons go to the large model.
 
 DynPose (CVPR 2025): with the n scores in rising order S, ``k1 = S_min + theta * (S_max - S_min)``, j the place of the
-score nearest to k1, and ``k2 = S[j + ceil(n * p)]``; scores from k1 up to k2 go to the large model. A score is the share
-of the small model's error that the large one is expected to remove, ``(D_s - D_l) / D_s``. At the low end it removes
-nothing, because both are right, or because both are lost; the gain grows to the top. So with ``theta = 1`` those with
-the highest scores go to the large model. A smaller theta leaves out the very highest ones, too: persons on whom the
-small model errs by so little that the quotient says much and the distance nothing.
+score nearest to k1, and ``k2 = S[j + ceil(n * p)]``; scores from k1 up to k2 go to the large model. A score is the
+share of the small model's error that the large one is expected to remove, ``(D_s - D_l) / D_s``. At the low end it
+removes nothing, because both are right, or because both are lost; the gain grows to the top. So with ``theta = 1``
+those with the highest scores go to the large model. A smaller theta leaves out the very highest ones, too: persons on
+whom the small model errs by so little that the quotient says much and the distance nothing.
 """
 
 from __future__ import annotations

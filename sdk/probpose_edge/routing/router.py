@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_edge.contract.read_contract import read_document
-from probpose_edge.exceptions import InputError, MetadataError, ModelFileError
+from probpose_edge.exceptions import MetadataError, ModelFileError
 from probpose_edge.routing.router_contract import SCORE_NAME, RouterContract
 from probpose_edge.runtimes.base import Runtime
 from probpose_edge.runtimes.open_runtime import open_runtime
@@ -84,11 +84,3 @@ def read_router_contract(path: str | os.PathLike[str]) -> RouterContract:
         return RouterContract.from_json(document)
     except MetadataError as error:
         raise MetadataError(f"{os.fspath(path)}: {error}") from error
-
-
-def check_router(router: Routes) -> None:
-    """Raise `InputError` for anything that is no router, a pose estimator for example."""
-    if not isinstance(getattr(router, "contract", None), RouterContract) or not callable(router):
-        raise InputError(
-            f"The router must be an open router, got {type(router).__name__}. Open its file with Router.open."
-        )
