@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from types import ModuleType
 
 from probpose_edge.exceptions import MissingExtraError, RuntimeUnavailableError
+
+_BEFORE_IMPORT = {"onnxruntime": ("ORT_DISABLE_TELEMETRY", "1")}
+"""Module → variable of the environment, set before the import unless it is set. ONNX Runtime's wheels (1.31) report its
+use to its maker over the network: the import starts a thread and opens a database in the user's folder, and a process
+that is forked afterwards hangs at its end."""
 
 
 def import_extra(purpose: str, module: str, extra: str) -> ModuleType:
@@ -13,6 +19,8 @@ def import_extra(purpose: str, module: str, extra: str) -> ModuleType:
 
     Raises `MissingExtraError` if it is not installed, `RuntimeUnavailableError` if it is but does not load.
     """
+    if module in _BEFORE_IMPORT:
+        os.environ.setdefault(*_BEFORE_IMPORT[module])
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

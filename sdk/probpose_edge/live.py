@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from probpose_edge.exceptions import InputError
+from probpose_edge.exceptions import InputError, SourceError
 from probpose_edge.sources.frames import Frame, FrameSource
 from probpose_edge.sources.open_source import open_source
 
@@ -48,21 +50,29 @@ class LiveStream(Generic[T]):
     source: what `open_source` takes, or an open `FrameSource`; it is closed at the end.
     process: called with every chosen `Frame`, in one thread of its own: a tracker for example,
         ``lambda frame: tracker(frame.image, time_s=frame.time_s)``. One estimator per stream.
+    patience_s: a live source that neither gives a frame nor fails for so long, because its driver does not return, is
+        a `SourceError`; `math.inf` waits for ever. Cameras and streams that OpenCV opens have a patience of their own.
 
-    Errors of the camera and of `process` are raised where the results are taken, after the last result before them.
+    A stream works in the process that opened it: in one forked off later it is an `InputError`. Errors of the camera
+    and of `process` are raised where the results are taken, after the last result before them.
     Close the stream, best by a ``with`` block: its threads run until then.
     """
 
-    def __init__(self, source: Any, process: Callable[[Frame], T]) -> None:
+    def __init__(self, source: Any, process: Callable[[Frame], T], *, patience_s: float = 60.0) -> None:
+        if not patience_s > 0:
+            raise InputError(f"patience_s must be a time above 0, in seconds, got {patience_s!r}. Pass for example 60.")
         if not callable(process):
             raise InputError(f"process must be called with every frame, got {type(process).__name__}. Pass a function.")
         self._source: FrameSource = open_source(source)
         self._process = process
+        self._patience_s = patience_s if self._source.live else math.inf
+        self._process_id = os.getpid()
         self._changed = threading.Condition()
         self._waiting: tuple[Frame, float] | None = None
         self._result: LiveResult[T] | None = None
         self._captured = self._dropped = self._processed = 0
-        self._capture_ended = self._process_ended = self._stopping = False
+        self._capture_ended = self._process_ended = self._stopping = self._working = False
+        self._heard_s = time.monotonic()
         self._error: BaseException | None = None
         self._threads = [
             threading.Thread(target=work, name=f"probpose-{name}", daemon=True)
@@ -96,10 +106,16 @@ class LiveStream(Generic[T]):
 
     def __next__(self) -> LiveResult[T]:
         """The next result; waits for it. Ends when the source ends or `stop` was called; raises their errors."""
+        if self._is_forked():
+            raise InputError(
+                f"This live stream runs in process {self._process_id}, and this is process {os.getpid()}, forked from "
+                "it, which has none of its threads. Open a stream in the process that takes its results."
+            )
         with self._changed:
             # A limit on each wait: without it, Ctrl-C is not seen on some systems.
             while self._result is None and not self._finished():
-                self._changed.wait(0.5)
+                self._changed.wait(min(0.5, self._patience_s))
+                self._check_patience()
             result, self._result = self._result, None
             self._changed.notify_all()
             if result is not None and not self._stopping:
@@ -117,6 +133,8 @@ class LiveStream(Generic[T]):
 
     def stop(self) -> None:
         """Ask both threads to end; from any thread, also from a callback. Iteration then ends."""
+        if self._is_forked():
+            return
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -127,6 +145,8 @@ class LiveStream(Generic[T]):
         Returns False if they have not ended after `timeout_s`, because the camera's driver or `process` does not
         return. They end as soon as it does, and never keep the program from exiting.
         """
+        if self._is_forked():
+            return True
         self.stop()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -141,6 +161,21 @@ class LiveStream(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _is_forked(self) -> bool:
+        """Whether this is another process, in which the lock may be held for ever."""
+        return os.getpid() != self._process_id
+
+    def _check_patience(self) -> None:
+        """Raise `SourceError` if the source has kept silent for too long, while nothing was processed."""
+        silent = self._result is None and self._waiting is None and not self._working and not self._finished()
+        if silent and time.monotonic() - self._heard_s > self._patience_s:
+            self._stopping = True
+            self._changed.notify_all()
+            raise SourceError(
+                f"{self.name} gave no frame and no error for {self._patience_s:g} s: its driver does not return. "
+                "Connect it again and start anew; a longer patience_s waits longer."
+            )
 
     def _finished(self) -> bool:
         """Whether no further frame will be processed."""
@@ -182,6 +217,7 @@ class LiveStream(Generic[T]):
                     if self._finished():
                         return
                     self._captured += 1
+                    self._heard_s = captured_s
                     self._dropped += self._waiting is not None
                     self._waiting = (frame, captured_s)
                     self._changed.notify_all()
@@ -199,10 +235,13 @@ class LiveStream(Generic[T]):
                     return
                 (frame, captured_s), self._waiting = self._waiting, None
                 dropped, reported = self._dropped - reported, self._dropped
+                self._working = True
                 self._changed.notify_all()
             result = self._process(frame)
             latency_s = time.monotonic() - captured_s
             with self._changed:
                 self._processed += 1
+                self._working = False
+                self._heard_s = time.monotonic()
                 self._result = LiveResult(frame=frame, result=result, latency_s=latency_s, dropped=dropped)
                 self._changed.notify_all()

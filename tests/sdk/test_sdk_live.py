@@ -224,6 +224,25 @@ def test_a_camera_that_hangs_does_not_hang_the_program() -> None:
     assert live.close()
 
 
+def test_a_driver_that_does_not_return_is_said_after_a_while() -> None:
+    release = threading.Event()
+
+    def frames() -> Iterator[Frame]:
+        yield from FakeCamera(count=2).frames()
+        release.wait()
+
+    hanging = FrameSource(frames(), name="hanging", live=True)
+    with LiveStream(hanging, lambda frame: time.sleep(0.3), patience_s=0.2) as live:
+        with pytest.raises(SourceError, match=r"hanging gave no frame and no error for 0.2 s: its driver does not re"):
+            for result in live:  # processing that takes longer than the patience is not the camera's fault
+                assert result.frame.index < 2
+        assert live.processed >= 1
+        assert list(live) == []
+        release.set()
+    with pytest.raises(InputError, match="patience_s must be a time above 0, in seconds, got nan"):
+        LiveStream([], slow, patience_s=float("nan"))
+
+
 def test_nothing_to_process_and_no_process() -> None:
     with LiveStream([], slow) as live:
         assert list(live) == []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probpose_edge.exceptions import InputError, ModelFileError
 from probpose_edge.extras import import_extra
 from probpose_edge.images import to_bgr
-from probpose_edge.runtimes.base import closed_error
+from probpose_edge.runtimes.native_session import NativeSession, same_file
 
 STRIDES = (8, 16, 32)
 """Input pixels per cell of the three grids, in the order in which their cells follow one another."""
@@ -81,14 +81,20 @@ class OnnxDetector:
         options.log_severity_level = 4
         if threads is not None:
             options.intra_op_num_threads = threads
-        try:
-            session = ort.InferenceSession(os.fspath(path), options, providers=providers or ["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            reason = " ".join(str(error).split())
-            raise ModelFileError(f"onnxruntime cannot load the detector {path}: {reason}. Copy it again.") from error
-        self._session: Any = session
+        check_unchanged = same_file(path)
+
+        def load() -> Any:
+            check_unchanged()
+            try:
+                return ort.InferenceSession(os.fspath(path), options, providers=providers or ["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime's exceptions share no base class
+                reason = " ".join(str(error).split())
+                message = f"onnxruntime cannot load the detector {path}: {reason}. Copy it again."
+                raise ModelFileError(message) from error
+
+        self._session = NativeSession(load)
         self._path, self.min_score, self.iou, self.person_class = os.fspath(path), min_score, iou, person_class
-        self._input, self._type, self.input_wh = _input_of(self._path, session, input_wh)
+        self._input, self._type, self.input_wh = _input_of(self._path, self._session.get(), input_wh)
         width, height = self.input_wh
         output = self._run(np.full((height, width, 3), _PAD_VALUE, dtype=np.uint8), 1.0)
         self.layout = _layout_of(self._path, output.shape, self.input_wh, person_class)
@@ -111,14 +117,13 @@ class OnnxDetector:
         return (corners - [left, top, left, top]) / ratio, scores[kept]
 
     def _run(self, canvas: NDArray[np.uint8], scale: float) -> NDArray[np.floating]:
-        if self._session is None:
-            raise closed_error()
+        session = self._session.get()
         values = (canvas.transpose(2, 0, 1)[None] * np.float32(scale)).astype(self._type)
-        return np.asarray(self._session.run(None, {self._input: values})[0])
+        return np.asarray(session.run(None, {self._input: values})[0])
 
     def close(self) -> None:
         """Release the model; further calls are errors."""
-        self._session = None
+        self._session.close()
 
     def __enter__(self) -> OnnxDetector:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,11 +18,11 @@ from probpose_edge.runtimes.base import (
     OUTPUT_SETS,
     RawOutputs,
     check_crops,
-    closed_error,
     outputs_from,
     outputs_of,
     run_in_parts,
 )
+from probpose_edge.runtimes.native_session import NativeSession
 
 _RANKS = {"logits": 4, "expert_logits": 4, "keypoints": 3}
 """Axes of the outputs that are not scalars."""
@@ -30,7 +31,8 @@ _RANKS = {"logits": 4, "expert_logits": 4, "keypoints": 3}
 class LiteRTRuntime:
     """LiteRT's interpreter on one .tflite file; satisfies `Runtime`.
 
-    Crops run one by one: the graph's own shapes are for one, and LiteRT refuses to resize them.
+    Crops run one by one: the graph's own shapes are for one, and LiteRT refuses to resize them. Calls from several
+    threads wait for one another. The file is read into memory, not mapped: it may be replaced or cut on the disk.
 
     threads: threads within one inference; None is LiteRT's default (one).
 
@@ -42,34 +44,48 @@ class LiteRTRuntime:
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         module, package = _import_litert()
-        try:
-            interpreter = module.Interpreter(model_path=os.fspath(path), num_threads=threads)
-            interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ModelFileError(
-                f"{package} cannot load {path}: {reason}. Copy the file again, convert the checkpoint again, or update "
-                f"{package}."
-            ) from error
-        self._input, self._input_wh = _find_input(path, interpreter)
-        self._outputs = _find_outputs(path, interpreter)
-        self._interpreter: Any = interpreter
+        content = _read(path)
+
+        def load() -> Any:
+            try:
+                interpreter = module.Interpreter(model_content=content, num_threads=threads)
+                interpreter.allocate_tensors()
+            except (ValueError, RuntimeError) as error:
+                reason = " ".join(str(error).split())
+                raise ModelFileError(
+                    f"{package} cannot load {path}: {reason}. Copy the file again, convert the checkpoint again, or "
+                    f"update {package}."
+                ) from error
+            return interpreter
+
+        self._session = NativeSession(load)
+        self._input, self._input_wh = _find_input(path, self._session.get())
+        self._outputs = _find_outputs(path, self._session.get())
         self.name = f"{package} {_version(package)} (CPU)"
 
     def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
         """Run (N, H, W, 3) uint8 RGB crops; N may be any number, zero included."""
-        if self._interpreter is None:
-            raise closed_error()
+        self._session.get()
         return run_in_parts(check_crops(crops, self._input_wh), 1, self._run)
 
     def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
-        self._interpreter.set_tensor(self._input, crops)
-        self._interpreter.invoke()
-        return outputs_from({name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()})
+        with self._session.alone() as interpreter:
+            interpreter.set_tensor(self._input, crops)
+            interpreter.invoke()
+            return outputs_from({name: interpreter.get_tensor(index) for name, index in self._outputs.items()})
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""
-        self._interpreter = None
+        self._session.close()
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ModelFileError(
+            f"The model {path} cannot be read: {error.strerror or error}. Check the path and its permissions."
+        ) from error
 
 
 def _import_litert() -> tuple[ModuleType, str]:

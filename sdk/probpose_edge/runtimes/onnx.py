@@ -15,11 +15,11 @@ from probpose_edge.runtimes.base import (
     EXPECTED_OUTPUTS,
     RawOutputs,
     check_crops,
-    closed_error,
     outputs_from,
     outputs_of,
     run_in_parts,
 )
+from probpose_edge.runtimes.native_session import NativeSession, same_file
 
 LARGEST_BATCH = 8
 """Crops in one inference at most: more take memory and no longer save time (docs/batches.md)."""
@@ -62,32 +62,37 @@ class OnnxRuntime:
         options.log_severity_level = 4
         if threads is not None:
             options.intra_op_num_threads = threads
-        try:
-            session = ort.InferenceSession(os.fspath(path), options, providers=chosen)
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            reason = " ".join(str(error).split())
-            raise ModelFileError(
-                f"onnxruntime {ort.__version__} cannot load {path}: {reason}. Copy the file again, convert the "
-                "checkpoint again, or update onnxruntime."
-            ) from error
+        check_unchanged = same_file(path)
+
+        def load() -> Any:
+            check_unchanged()
+            try:
+                return ort.InferenceSession(os.fspath(path), options, providers=chosen)
+            except Exception as error:  # onnxruntime's exceptions share no base class
+                reason = " ".join(str(error).split())
+                raise ModelFileError(
+                    f"onnxruntime {ort.__version__} cannot load {path}: {reason}. Copy the file again, convert the "
+                    "checkpoint again, or update onnxruntime."
+                ) from error
+
+        self._session = NativeSession(load)
+        session = self._session.get()
         self._batch, self._input_wh, self._outputs = _check_interface(path, session)
-        self._session: Any = session
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.name = f"onnxruntime {ort.__version__} ({', '.join(self.providers)})"
 
     def run(self, crops: NDArray[np.uint8]) -> RawOutputs:
         """Run (N, H, W, 3) uint8 RGB crops; N may be any number, zero included."""
-        if self._session is None:
-            raise closed_error()
+        self._session.get()
         return run_in_parts(check_crops(crops, self._input_wh), self._batch, self._run)
 
     def _run(self, crops: NDArray[np.uint8]) -> RawOutputs:
-        values = self._session.run(list(self._outputs), {"image": crops})
+        values = self._session.get().run(list(self._outputs), {"image": crops})
         return outputs_from(dict(zip(self._outputs, values, strict=True)))
 
     def close(self) -> None:
         """Release the model; further calls to `run` are errors."""
-        self._session = None
+        self._session.close()
 
 
 def _check_interface(path: str | os.PathLike[str], session: Any) -> tuple[int, tuple[int, int], tuple[str, ...]]:
