@@ -220,8 +220,30 @@ def test_the_numbers_to_test_an_app_with_are_those_of_the_sdk(phone: str) -> Non
     assert {name: number for name, number in numbers.items() if number not in text.replace("\n", " ")} == {}
 
 
-@pytest.mark.parametrize("name", ["quickstart", "webcam", "raspberry-pi", "jetson", "ios", "android"])
-def test_every_example_says_where_it_ran(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir()))
+def test_every_example_says_what_it_needs_and_where_it_ran(name: str) -> None:
     text = (EXAMPLES / name / "README.md").read_text(encoding="utf-8")
     assert "**Run on**" in text
     assert "**Not run on**" in text
+    assert "pip install" in text or "probpose-edge convert" in text
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "error"),
+    [
+        ("quickstart/quickstart.py", ["none.jpg"], "error: There is no picture none.jpg. Check the path."),
+        ("webcam/webcam.py", ["none.mp4"], "error: There is no video none.mp4. Check the path."),
+        ("jetson/jetson.py", ["--model", "none.onnx"], "error: There is no model file none.onnx. Check the path."),
+        ("safety-zone/safety_zone.py", ["a.jpg", "--zone", "0,0", "9,0,3"], "2 numbers with commas between are needed"),
+        ("raspberry-pi/pose_service.py", [], "Install it with apt, make the environment with --system-site-packages"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(script: str, arguments: list[str], error: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec("picamera2") is not None:
+        pytest.skip("this machine has the cameras that are said to be missing")
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
+    done = run(tmp_path, EXAMPLES / script, *arguments)
+    assert done.returncode != 0
+    assert error in done.stderr
+    assert "Traceback" not in done.stderr

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from probpose_edge import LiveStream, OnnxDetector, PoseEstimator, PoseTracker, TrackerSettings
+from probpose_edge import LiveStream, OnnxDetector, PoseEstimator, PoseTracker, ProbPoseError, TrackerSettings
 from probpose_edge.sources.camera_source import camera_frames
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -79,7 +79,12 @@ def main() -> int:
     parser.add_argument("--frames", type=int, help="end after so many")
     options = parser.parse_args()
 
-    import onnxruntime
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        sys.exit(
+            "error: onnxruntime is not installed. Install NVIDIA's onnxruntime-gpu for this JetPack (see the README)."
+        )
 
     options.cache.mkdir(parents=True, exist_ok=True)
     chosen = provider_choice(onnxruntime.get_available_providers(), options.cache)
@@ -113,4 +118,9 @@ def follow(estimator: PoseEstimator, chosen: list[Any], options: argparse.Namesp
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ProbPoseError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(0)

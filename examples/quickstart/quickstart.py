@@ -12,7 +12,7 @@ import sys
 import cv2
 import numpy as np
 
-from probpose_edge import PoseEstimator, draw_poses, read_image
+from probpose_edge import PoseEstimator, ProbPoseError, draw_poses, read_image
 
 
 def drawn_person() -> np.ndarray:
@@ -39,4 +39,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ProbPoseError as error:
+        sys.exit(f"error: {error}")

@@ -23,6 +23,7 @@ from probpose_edge import (
     PoseEstimator,
     PoseTracker,
     ProbPoseError,
+    SourceError,
     TrackerSettings,
     open_source,
     shipped_model,
@@ -33,8 +34,13 @@ from probpose_edge.sources.camera_source import camera_frames
 def open_camera(name: str, size_wh: tuple[int, int], stack: ExitStack) -> Any:
     """The frames of a camera; what has to be stopped is put on the stack."""
     if name == "picamera2":
-        from picamera2 import Picamera2  # from apt, not from pip: see the README
-
+        try:
+            from picamera2 import Picamera2  # from apt, not from pip: see the README
+        except ModuleNotFoundError as error:
+            raise SourceError(
+                'The camera "picamera2" needs the package python3-picamera2, which is not here. Install it with apt, '
+                "make the environment with --system-site-packages, or name a camera on USB: --camera 0"
+            ) from error
         camera = stack.enter_context(Picamera2())
         # Named as libcamera does: "RGB888" gives what OpenCV calls BGR, which saves a conversion.
         camera.configure(camera.create_video_configuration(main={"size": size_wh, "format": "RGB888"}))

@@ -8,11 +8,21 @@ Without a picture it draws a person of its own: far from the zone, reaching into
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 
-from probpose_edge import PoseEstimator, Poses, credible_regions, draw_poses, read_image, zone_probability
+from probpose_edge import (
+    PoseEstimator,
+    Poses,
+    ProbPoseError,
+    credible_regions,
+    draw_poses,
+    read_image,
+    zone_probability,
+)
 
 WRISTS = ("left_wrist", "right_wrist")
 
@@ -76,20 +86,34 @@ def drawn_pictures() -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     ]
 
 
+def numbers(count: int) -> Callable[[str], list[float]]:
+    """What reads `count` numbers with commas between them from the command line."""
+
+    def read(text: str) -> list[float]:
+        values = [float(value) for value in text.split(",")]
+        if len(values) != count:
+            raise argparse.ArgumentTypeError(f"{count} numbers with commas between are needed, got {text}")
+        return values
+
+    return read
+
+
 def main() -> None:
     """Read or draw pictures, decide, print why, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", nargs="?")
-    parser.add_argument("--box", help="x1,y1,x2,y2 of the person; without it the one main person is looked for")
-    parser.add_argument("--zone", nargs="+", help="corners x,y of the zone in pixels")
+    parser.add_argument(
+        "--box", type=numbers(4), help="x1,y1,x2,y2 of the person; without it the one main person is looked for"
+    )
+    parser.add_argument("--zone", type=numbers(2), nargs="+", help="corners x,y of the zone in pixels")
     parser.add_argument("--risk", type=float, default=0.05)
     parser.add_argument("--model", help="a calibrated model file; the shipped one if left out")
     options = parser.parse_args()
     if options.picture and not options.zone:
         parser.error("a picture needs its --zone")
     if options.picture:
-        zone = np.array([corner.split(",") for corner in options.zone], dtype=float)
-        box = np.array([options.box.split(",")], dtype=float) if options.box else None
+        zone = np.array(options.zone)
+        box = np.array([options.box]) if options.box else None
         cases = [("picture", read_image(options.picture), box, zone)]
     else:
         cases = drawn_pictures()
@@ -102,4 +126,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ProbPoseError as error:
+        sys.exit(f"error: {error}")

@@ -9,6 +9,7 @@ with Esc, q, Ctrl-C, or when the source ends.
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import ExitStack, suppress
 
 from probpose_edge import (
@@ -17,6 +18,7 @@ from probpose_edge import (
     OnnxDetector,
     PoseEstimator,
     PoseTracker,
+    ProbPoseError,
     RuntimeUnavailableError,
     VideoFile,
     draw_poses,
@@ -70,5 +72,8 @@ def open_window(stack: ExitStack) -> LiveWindow | None:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        main()
+    try:
+        with suppress(KeyboardInterrupt):
+            main()
+    except ProbPoseError as error:
+        sys.exit(f"error: {error}")
