@@ -179,8 +179,7 @@ def ready_userland(folder: Path, suite: str, mirror: str) -> Userland:
 INSIDE = """
 mount -t proc proc "$1/proc" && mount --rbind /sys "$1/sys" && mount --rbind /dev "$1/dev" || exit 1
 root=$1; shift
-exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TMPDIR=/tmp \\
-    PYTHONDONTWRITEBYTECODE=1 "$@"
+exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TMPDIR=/tmp "$@"
 """
 
 
