@@ -22,7 +22,12 @@ from probpose_convert.export_config import ExportConfig  # noqa: E402
 from probpose_convert.export_result import ExportResult  # noqa: E402
 from probpose_convert.tflite_calibrate import LARGEST_BIAS, activation_ranges, weight_ranges  # noqa: E402
 from probpose_convert.tflite_export import export_tflite  # noqa: E402
-from probpose_convert.tflite_flatbuffer import BUFFER_ALIGNMENT, operator_name, read_flatbuffer  # noqa: E402
+from probpose_convert.tflite_flatbuffer import (  # noqa: E402
+    BUFFER_ALIGNMENT,
+    operator_name,
+    read_flatbuffer,
+    write_flatbuffer,
+)
 from probpose_convert.tflite_graph import float_tflite  # noqa: E402
 from probpose_convert.tflite_quantize import quantize_tflite  # noqa: E402
 from probpose_edge.contract.metadata import ModelContract  # noqa: E402
@@ -201,6 +206,35 @@ def test_constants_lie_inside_the_flatbuffer_and_aligned(files: dict[str, Export
             starts.append(buffer._tab.Vector(buffer._tab.Offset(4)))  # 4: the slot of the field `data`
     assert len(starts) > 20
     assert all(start % BUFFER_ALIGNMENT == 0 for start in starts)
+
+
+def test_equal_arrays_are_stored_once_and_change_no_answer(files: dict[str, ExportResult], crops: np.ndarray) -> None:
+    import flatbuffers
+    from ai_edge_litert.interpreter import Interpreter
+
+    class ApartBuilder(flatbuffers.Builder):  # type: ignore[misc]
+        def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802, N803
+            return super().StartVector(elemSize, numElems, BUFFER_ALIGNMENT if elemSize == 1 else alignment)
+
+    content = files["int8-static"].path.read_bytes()
+    model = read_flatbuffer(content)
+    apart = ApartBuilder(2**20)
+    apart.Finish(model.Pack(apart), file_identifier=b"TFL3")
+    shared = write_flatbuffer(read_flatbuffer(content))
+    assert content.startswith(shared)
+    assert len(shared) < 0.9 * len(apart.Output())
+    grids = [
+        [(tensor.quantization.scale, tensor.quantization.zeroPoint) for tensor in graph.tensors if tensor.quantization]
+        for graph in (read_flatbuffer(shared).subgraphs[0], model.subgraphs[0])
+    ]
+    for kept, given in zip(*grids, strict=True):
+        assert [np.array_equal(a, b) for a, b in zip(kept, given, strict=True)] == [True, True]
+    answers = []
+    for form in (shared, bytes(apart.Output())):
+        interpreter = Interpreter(model_content=form, num_threads=1)
+        runner = interpreter.get_signature_runner()
+        answers.append({name: value.tobytes() for name, value in runner(image=crops[:1]).items()})
+    assert answers[0] == answers[1]
 
 
 def test_static_int8_computes_in_int8_between_float_boundaries(files: dict[str, ExportResult]) -> None:
@@ -452,7 +486,7 @@ def test_transposed_convolutions_stay_in_the_partition(crops: np.ndarray, tmp_pa
         kinds = [kind for kind, _ in operators(result.path)]
         assert kinds.count("TRANSPOSE_CONV") == 2
         runtime = LiteRTRuntime(result.path)
-        assert [d["op_name"] for d in runtime._interpreter._get_ops_details()].count("DELEGATE") == 1
+        assert [d["op_name"] for d in runtime._session.get()._get_ops_details()].count("DELEGATE") == 1
         runtime.close()
     assert result.recipe == "int8-dynamic"  # the default for a transformer
 
@@ -487,7 +521,7 @@ def test_probpose_m_is_native_and_its_int8_file_is_small(tmp_path: Path) -> None
         assert "PAD" not in kinds
         assert kinds.count("TRANSPOSE") == 1
         runtime = LiteRTRuntime(result.path)
-        assert [d["op_name"] for d in runtime._interpreter._get_ops_details()].count("DELEGATE") == 1
+        assert [d["op_name"] for d in runtime._session.get()._get_ops_details()].count("DELEGATE") == 1
         runtime.close()
     assert sizes["int8-dynamic"] <= 0.3 * sizes["fp32"]
     assert sizes["int8-static"] <= 0.3 * sizes["fp32"]
