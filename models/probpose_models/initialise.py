@@ -25,28 +25,41 @@ class Initial(NamedTuple):
     fresh: tuple[str, ...]
 
 
-def load_initial(path: Path, name: str, *, window_ratio: float = WINDOW_RATIO) -> Initial:
+def load_initial(
+    path: Path, name: str, *, window_ratio: float = WINDOW_RATIO, input_wh: tuple[int, int] | None = None
+) -> Initial:
     """The checkpoint as a start for a network of this name, which may have one map more or less than it.
 
     The map over the input window is shared: it is the only one of a network with one map and the expert of a network
     with two, whose larger map starts fresh. A plain ViTPose can start a probpose-s of its size. `window_ratio` is taken
-    for a network with two maps whose checkpoint has one. The contract keeps what the checkpoint says of its keypoints.
+    for a network with two maps whose checkpoint has one. `input_wh` is the size of the crops, (width, height), that the
+    network is to see; without it that of the checkpoint. The contract keeps what the checkpoint says of its keypoints.
 
     Raises `CheckpointError` as `open_checkpoint`, and for a checkpoint of another architecture or size.
     """
     source, contract = open_checkpoint(path)
-    if source.name == name:
+    sizes = dict(source.sizes)
+    if input_wh is not None and tuple(input_wh) != tuple(source.input_wh):
+        if not isinstance(source, ProbPoseM):
+            raise CheckpointError(
+                f"Only a probpose-m can change the size of its crops, {path} holds a {source.name} for "
+                f"{source.input_wh}, and {tuple(input_wh)} was asked for. Leave input_wh out."
+            )
+        sizes["input_wh"] = tuple(input_wh)
+    elif source.name == name:
         return Initial(source, contract, ())
     if name in MODELS and name.startswith("probpose-m") != isinstance(source, ProbPoseM):
         raise CheckpointError(
             f"{path} holds a {source.name}, which shares no weights with a {name}. Start from a checkpoint of the same "
             "network, with one map or two."
         )
-    model = build_model(name, source.keypoints, window_ratio=window_ratio, **source.sizes)
+    model = build_model(name, source.keypoints, window_ratio=window_ratio, **sizes)
     fresh = copy_shared(source, model)
     plan = checkpoint_contract(model, licence=contract.licence, skeleton=Skeleton.of(contract))
     contract = contract.replace(
         model=plan.model,
+        input_wh=plan.input_wh,
+        heatmap_wh=plan.heatmap_wh,
         window_ratio=plan.window_ratio,
         map_kind=plan.map_kind,
         decode_kernel=plan.decode_kernel if contract.map_kind != plan.map_kind else contract.decode_kernel,

@@ -138,6 +138,19 @@ def test_one_map_starts_two_and_back(tmp_path: Path) -> None:
     assert (same.name, contract.window_ratio, fresh) == ("probpose-s-dh", 1.3, ())
 
 
+def test_a_start_may_see_smaller_crops(tmp_path: Path) -> None:
+    one = save(tmp_path / "one.safetensors", "probpose-m")
+    model, contract, fresh = load_initial(one, "probpose-m", input_wh=(96, 128))
+    assert (contract.input_wh, contract.heatmap_wh, model.input_wh, fresh) == ((96, 128), (24, 32), (96, 128), ())
+    source, _ = load_checkpoint(one)
+    assert torch.equal(model.map_head.final.weight, source.map_head.final.weight)
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(1, 3, 128, 96)).logits.shape[2:] == (32, 24)
+    tiny = save(tmp_path / "s.safetensors", "probpose-s", **TINY)
+    with pytest.raises(CheckpointError, match=r"Only a probpose-m can change the size .* \(96, 128\) was asked for"):
+        load_initial(tiny, "probpose-s", input_wh=(96, 128))
+
+
 def test_a_vitpose_starts_a_probpose(tmp_path: Path) -> None:
     vitpose = ProbPoseS(5, scalar_heads=False, **TINY)
     contract = checkpoint_contract(ProbPoseS(5, **TINY), skeleton=FIVE).replace(

@@ -124,7 +124,8 @@ class TrainConfig:
     val_crop_annotations, val_crop_images: a cropped set (`probpose-edge data crop`) reported beside it.
     skeleton: keypoints of the network: a preset or JSON file of `probpose_edge.read_skeleton`; without it those of
         `init_from`, else of the first annotated source.
-    input_wh: size of the crops that a new probpose-m sees, (192, 256) or, for a quarter of the work, (96, 128).
+    input_wh: size of the crops that a probpose-m sees, (192, 256) or, for a quarter of the work, (96, 128); None: as
+        `init_from`, and (192, 256) without it.
     window_ratio: size of the activation window over the input window, for a new map of a model with two (``-dh``).
     samples: training crops over the whole run; `samples_per_epoch` is only the interval of reports and checkpoints.
     batch_size: samples per optimizer step, over all processes and parts. accumulate: parts that each process computes
@@ -153,7 +154,7 @@ class TrainConfig:
     val_crop_images: str = ""
     model: str = "probpose-m"
     skeleton: str = ""
-    input_wh: tuple[int, int] = (192, 256)
+    input_wh: tuple[int, int] | None = None
     backbone_weights: str = ""
     init_from: str = ""
     window_ratio: float = 1.25

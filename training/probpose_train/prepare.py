@@ -13,6 +13,7 @@ from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import InputError
 from probpose_edge.skeletons.skeleton import Skeleton
 from probpose_models.checkpoint import build_model, checkpoint_contract
+from probpose_models.confidence_head import without_confidence_head
 from probpose_models.initialise import load_initial
 from probpose_models.mobilenet_v2 import MobileNetV2, load_imagenet_weights
 from probpose_models.vit import VisionTransformer
@@ -69,8 +70,9 @@ def freeze_blocks(model: nn.Module, count: int) -> list[nn.Module]:
 
 def _sizes(config: TrainConfig) -> dict[str, Any]:
     if config.model.startswith("probpose-m"):
-        return {"input_wh": config.input_wh, "scalar_heads": config.loss.kind == "probability"}
-    if config.input_wh != (192, 256):
+        sizes: dict[str, Any] = {"input_wh": config.input_wh} if config.input_wh else {}
+        return {**sizes, "scalar_heads": config.loss.kind == "probability"}
+    if config.input_wh not in (None, (192, 256)):
         raise InputError(
             f"Only a probpose-m can see crops of {config.input_wh}, got {config.model}. Leave input_wh out."
         )
@@ -80,7 +82,10 @@ def _sizes(config: TrainConfig) -> dict[str, Any]:
 def _model(config: TrainConfig) -> tuple[nn.Module, ModelContract, tuple[str, ...]]:
     fresh: tuple[str, ...] = ()
     if config.init_from:
-        model, contract, fresh = load_initial(Path(config.init_from), config.model, window_ratio=config.window_ratio)
+        model, contract, fresh = load_initial(
+            Path(config.init_from), config.model, window_ratio=config.window_ratio, input_wh=config.input_wh
+        )
+        model, contract = without_confidence_head(model, contract)
         contract = contract.replace(precision="fp32", checkpoint_sha256="", accuracy={})
         model, contract, new = with_run_skeleton(model, contract, config)
         fresh += (f"{len(new)} of {len(contract.keypoint_names)} keypoints",) if new else ()
