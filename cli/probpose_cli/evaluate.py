@@ -13,6 +13,7 @@ from rich.table import Table
 from probpose_cli.console import out, progress_bar
 from probpose_cli.inspect import contract_of
 from probpose_cli.models import open_for_evaluation
+from probpose_cli.routed import ROUTED_HELP, RoutedFiles, open_routed, parse_routed
 from probpose_edge.exceptions import AnnotationError, InputError
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ def command(
     allow_calibration_pictures: bool = typer.Option(
         False, "--allow-calibration-pictures", help="Judge models on pictures they were calibrated on too; marks them."
     ),
+    routed: list[str] = typer.Option(
+        [],
+        "--routed",
+        metavar="ROUTER:SMALL:LARGE",
+        help=f"Also {ROUTED_HELP}; both are named among the models, too. Repeatable.",
+    ),
+    share: float = typer.Option(0.5, help="Of the persons who go to the large model of --routed."),
     as_json: bool = typer.Option(False, "--json", help="Print all metrics as JSON."),
 ) -> None:
     """Evaluate models from the true boxes or those of a detector, and results of other tools. No flip test.
@@ -67,6 +75,8 @@ def command(
 
     models = models or []
     _check_arguments(models, predictions, images, boxes, crop)
+    pairs = [parse_routed(text) for text in routed]
+    _check_routed(pairs, models)
     data = read_annotations(annotations)
     if not labelled_persons(data):
         raise AnnotationError(
@@ -109,6 +119,14 @@ def command(
                 rows[path.name][SHARED] = shared[path.name]
             if out_dir is not None:
                 _write(out_dir / f"{path.name}.json", results)
+        for files in pairs:
+            contract = contracts[models.index(files.large or files.small)]
+            results, ran_on = _run_routed(files, share, data, images or Path(), detections)
+            rule = _rule(definition, presence_threshold, padding, contract)
+            name = f"{files.router.name}, {share:.0%}"
+            rows[name] = {**figures(data, results, rule), "ran on": ran_on}
+            if out_dir is not None:
+                _write(out_dir / f"{name}.json", results)
     if out_dir is not None:
         _write(out_dir / "metrics.json", rows)
     if as_json:
@@ -174,6 +192,31 @@ def _run(
         if detections is None:
             return predict_set(estimator, data, images, progress=update), ran_on
         return predict_detections(estimator, data, images, detections, progress=update), ran_on
+
+
+def _run_routed(
+    files: RoutedFiles, share: float, data: AnnotationSet, images: Path, detections: Detections | None
+) -> tuple[list[dict[str, Any]], str]:
+    """Results of two models behind a router, and which ones."""
+    from probpose_eval import predict_detections, predict_set
+
+    with open_routed(files, share=share) as estimator, progress_bar(files.router.name) as update:
+        ran_on = f"{files.labels[1]} and {files.labels[2]}"
+        if detections is None:
+            return predict_set(estimator, data, images, progress=update), ran_on
+        return predict_detections(estimator, data, images, detections, progress=update), ran_on
+
+
+def _check_routed(pairs: list[RoutedFiles], models: list[Path]) -> None:
+    for files in pairs:
+        for member in (files.small, files.large or files.small):
+            if member not in models:
+                raise InputError(
+                    f"The models of --routed must be named among the models, so that each has its row, but {member} "
+                    "is not. Name it."
+                )
+    if len({files.router.name for files in pairs}) < len(pairs):
+        raise InputError("Rows of --routed are named after their routers, but two are alike. Rename one.")
 
 
 def _check_arguments(

@@ -13,9 +13,11 @@ import typer
 from probpose_cli.console import err, out
 from probpose_cli.predict_frames import Outputs, Predictor, follow, predict_pictures
 from probpose_cli.predict_jobs import list_jobs
+from probpose_cli.routed import ROUTED_HELP, open_routed, parse_routed
 from probpose_edge.detectors.detect_onnx import OnnxDetector
 from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import InputError, SourceError
+from probpose_edge.routing.routed_estimator import RoutedEstimator
 from probpose_edge.sinks.show_window import LiveWindow
 from probpose_edge.sinks.write_results import CocoResults, JsonLines
 from probpose_edge.tracking.track import TrackerSettings
@@ -52,6 +54,10 @@ def command(
     frames: int | None = typer.Option(None, min=1, help="Stop after this many frames of every source."),
     threshold: float | None = typer.Option(None, help="Presence threshold; the model's own without."),
     threads: int | None = typer.Option(None, min=1, help="Threads of one inference."),
+    routed: str | None = typer.Option(
+        None, "--routed", metavar="ROUTER:SMALL:LARGE", help=f"In place of MODEL, {ROUTED_HELP}."
+    ),
+    share: float = typer.Option(0.5, help="Of the persons who go to the large model of --routed."),
     as_json: bool = typer.Option(False, "--json", help="Print the COCO results instead of a summary."),
 ) -> None:
     """Estimate poses; without --box and --detector the one main person is found in two passes."""
@@ -60,13 +66,19 @@ def command(
     model = Path(arguments[0]) if Path(arguments[0]).suffix in MODEL_SUFFIXES else None
     jobs = list_jobs(arguments[1:] if model else arguments, out_dir if draw else None)
     boxes = np.array([parse_box(text) for text in box]) if box else None
+    if model and routed:
+        raise InputError(f"--routed names its models itself, but {model} came, too. Leave one of them out.")
     if as_json and frames is None and any(job.live for job in jobs):
         raise InputError("--json prints when the sources end, and a camera does not. Use --jsonl -, or --frames 100.")
     if jsonl == "-" and as_json:
         raise InputError("--json and --jsonl - both print. Give --jsonl a file, or leave one out.")
     with ExitStack() as stack:
         window = stack.enter_context(LiveWindow()) if show else None
-        estimator = stack.enter_context(PoseEstimator.open(model, threads=threads, presence_threshold=threshold))
+        estimator: PoseEstimator | RoutedEstimator = stack.enter_context(
+            open_routed(parse_routed(routed), share=share, threads=threads, presence_threshold=threshold)
+            if routed
+            else PoseEstimator.open(model, threads=threads, presence_threshold=threshold)
+        )
         found = detector and stack.enter_context(OnnxDetector(detector, min_score=detector_score, threads=threads))
         out_dir.mkdir(parents=True, exist_ok=True)
         printed = io.StringIO()

@@ -18,6 +18,7 @@ from probpose_edge.estimator import PoseEstimator
 from probpose_edge.exceptions import SourceError
 from probpose_edge.live import LiveStream
 from probpose_edge.poses import Poses
+from probpose_edge.routing.routed_estimator import RoutedEstimator
 from probpose_edge.sinks.show_window import LiveWindow
 from probpose_edge.sinks.write_picture import write_picture
 from probpose_edge.sinks.write_results import CocoResults, Identities, JsonLines
@@ -35,7 +36,7 @@ _LONGEST_STILL_S = 2.0
 class Predictor:
     """How poses are estimated."""
 
-    estimator: PoseEstimator
+    estimator: PoseEstimator | RoutedEstimator
     detector: Detector | None
     boxes: NDArray[np.float64] | None
     settings: TrackerSettings

@@ -5,18 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_edge import PoseEstimator, box_to_window, crop_windows, poses_to_coco
+from probpose_edge import Poses, box_to_window, crop_windows, poses_to_coco
 from probpose_edge.exceptions import AnnotationError, InputError
+from probpose_edge.tracking.track import Estimates
 from probpose_eval.annotations.coco import AnnotationSet, ImageEntry, Person, labelled_persons
 from probpose_eval.pictures import read_picture
 
 Progress = Callable[[int, int], None]
 """Called with (persons done, persons in all)."""
+
+
+class EstimatesCrops(Estimates, Protocol):
+    """What is needed of a `PoseEstimator` or a `RoutedEstimator`."""
+
+    def predict_crops(
+        self,
+        crops: NDArray[np.uint8],
+        windows: NDArray[np.floating],
+        *,
+        boxes_xyxy: NDArray[np.floating] | None = None,
+    ) -> Poses: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +49,7 @@ class CropBatch:
 
 
 def predict_set(
-    estimator: PoseEstimator,
+    estimator: EstimatesCrops,
     annotations: AnnotationSet,
     images_dir: str | os.PathLike[str],
     *,
@@ -55,7 +68,7 @@ def predict_set(
 
 
 def predict_set_with_all(
-    estimators: Sequence[PoseEstimator],
+    estimators: Sequence[EstimatesCrops],
     annotations: AnnotationSet,
     images_dir: str | os.PathLike[str],
     *,
@@ -79,7 +92,7 @@ def predict_set_with_all(
     return [sorted(rows, key=lambda row: order[row["annotation_id"]]) for rows in results]
 
 
-def check_keypoints(estimators: Sequence[PoseEstimator], annotations: AnnotationSet) -> None:
+def check_keypoints(estimators: Sequence[EstimatesCrops], annotations: AnnotationSet) -> None:
     """Raise `AnnotationError`, naming the model, unless every model has the keypoints of the set."""
     for estimator in estimators:
         if estimator.contract.keypoint_names != annotations.keypoint_names:
@@ -116,7 +129,7 @@ def iterate_crops(
         yield _join(waiting)
 
 
-def results_from_crops(estimator: PoseEstimator, crops: CropBatch, *, category_id: int = 1) -> list[dict[str, Any]]:
+def results_from_crops(estimator: EstimatesCrops, crops: CropBatch, *, category_id: int = 1) -> list[dict[str, Any]]:
     """COCO results of one estimator for crops cut before, each with its ``annotation_id``."""
     poses = estimator.predict_crops(crops.crops, crops.windows, boxes_xyxy=crops.boxes_xyxy)
     results = []

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from probpose_edge import PoseEstimator, poses_to_coco
+from probpose_edge import poses_to_coco
 from probpose_eval.annotations.coco import AnnotationSet
 from probpose_eval.detections import Detections
 from probpose_eval.pictures import read_picture
-from probpose_eval.predict import Progress, check_keypoints
+from probpose_eval.predict import EstimatesCrops, Progress, check_keypoints
 
 
 def predict_detections(
-    estimator: PoseEstimator,
+    estimator: EstimatesCrops,
     annotations: AnnotationSet,
     images_dir: str | os.PathLike[str],
     detections: Detections,

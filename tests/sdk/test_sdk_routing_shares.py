@@ -66,12 +66,12 @@ class TestStreams:
             np.round(rng.beta(2, 5, n) * 16) / 16,  # an INT8 router's
         ):
             sent = np.cumsum(stream(scores, at_once, share=share, theta=theta))
-            assert np.abs(sent - share * np.arange(1, n + 1)).max() <= 64 + at_once + 1
+            assert np.abs(sent - share * np.arange(1, n + 1)).max() <= 32 + at_once + 1
 
     def test_it_chooses_whom_sorting_chooses(self) -> None:
         scores = np.random.default_rng(2).beta(2, 5, 4000)
         # Below 1, theta depends on the lowest and highest score, and those of a window are not those of all.
-        for theta, alike in ((0.4, 0.8), (1.0, 0.92)):
+        for theta, alike in ((0.4, 0.8), (1.0, 0.9)):
             same = stream(scores, 1, share=0.3, theta=theta) == route_sorted(scores, share=0.3, theta=theta)
             assert same[WINDOW:].mean() > alike
             assert same[:200].mean() > 0.6

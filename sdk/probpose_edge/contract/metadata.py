@@ -34,7 +34,7 @@ ROUTER_KIND, ROUTER_NAMES = "router", ("score",)
 """What the metadata of a router say in place of a pose model's, see `probpose_edge.routing`, and its outputs."""
 _NEW_IN_SCHEMA = {
     2: frozenset({"map_kind", "window_ratio", "calibration"}),
-    3: frozenset({"quality_scale", "quality_bias", "output_kind", "self_test", "scores"}),
+    3: frozenset({"quality_scale", "quality_bias", "output_kind", "self_test", "scores", "confidence_head"}),
 }
 
 
@@ -78,6 +78,9 @@ class ModelContract:
     calibration: what calibration measured, name → number or text, empty if there was none.
     scores: how the score of a person is made (see `probpose_edge.scores.score_head`), empty for the mean quality of the
         present keypoints. Files of schema 3 that are older do not have it.
+    confidence_head: whether the file has one more output ``confidence`` (N, K, 2): of each keypoint the OKS that a head
+        learned on the frozen network expects, and the probability that it counts in the OKS of the person. Files of
+        schema 3 that are older do not have the field.
     self_test: what the network answers to two drawn crops (see `contract.self_test`), empty if not recorded.
     """
 
@@ -108,6 +111,7 @@ class ModelContract:
     accuracy: dict[str, float] = field(default_factory=dict)
     calibration: dict[str, float | str] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    confidence_head: bool = False
     self_test: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -174,6 +178,11 @@ class ModelContract:
                 "A file that decodes its maps inside must have an empty metadata field 'scores', because scores are "
                 "made from maps. Convert the checkpoint again."
             )
+        if not isinstance(self.confidence_head, bool) or (self.confidence_head and self.output_kind == "decoded"):
+            raise MetadataError(
+                "Metadata field 'confidence_head' must be true or false, and false for a file that decodes its maps "
+                f"inside, got {self.confidence_head!r}. Convert the checkpoint again."
+            )
         if not 0 <= self.presence_threshold <= 1:
             raise MetadataError(
                 f"Metadata field 'presence_threshold' must lie in [0, 1], got {self.presence_threshold}. "
@@ -194,10 +203,11 @@ class ModelContract:
         """Names of the tensors that the file gives for a crop, in order."""
         if self.output_kind == "decoded":
             return DECODED_NAMES
+        head = ("confidence",) if self.confidence_head else ()
         if self.map_kind == "heatmap":
-            return ("logits",)
-        scalars = ("logits", "presence", "visibility", "quality")
-        return (*scalars, "expert_logits") if self.window_ratio > 1 else scalars
+            return ("logits", *head)
+        second = ("expert_logits",) if self.window_ratio > 1 else ()
+        return ("logits", "presence", "visibility", "quality", *second, *head)
 
     def replace(self, **changes: Any) -> ModelContract:
         """A copy with some fields changed; checked like a new one."""
@@ -222,7 +232,7 @@ class ModelContract:
         if data.get("kind") == ROUTER_KIND:
             raise MetadataError(
                 "A pose model was asked for, but this file is a router, which only chooses between two of them. Name a "
-                "pose model here, and the router as that of a RoutedEstimator (--router)."
+                "pose model here, and the router as that of a RoutedEstimator (--routed)."
             )
         version = data.get("schema_version")
         if version not in READABLE_SCHEMAS:
@@ -230,7 +240,7 @@ class ModelContract:
         known = {f.name for f in dataclasses.fields(cls)}
         for schema, names in _NEW_IN_SCHEMA.items():
             known -= names if version < schema else frozenset()
-        required = known - {"versions", "accuracy", "calibration", "scores", "self_test"}
+        required = known - {"versions", "accuracy", "calibration", "scores", "confidence_head", "self_test"}
         if unknown := sorted(set(data) - known):
             raise MetadataError(f"The metadata has unknown fields {unknown}. Install a newer probpose-edge.")
         if missing := sorted(required - set(data)):

@@ -13,7 +13,7 @@ WINDOW = 512
 """Scores that are remembered: those of the last persons."""
 _PRIOR = 64
 """How many persons the quantiles of the router's contract stand for at the start."""
-_STIFFNESS = 64.0
+_STIFFNESS = 32.0
 """Persons beyond the share after which none more is sent, or everybody."""
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -25,7 +25,7 @@ class RunningShare:
     rank lies in the range that the thresholds k1 and k2 of that window enclose go to the large model. Equal scores, as
     INT8 routers give them, share out the ranks between them. The persons sent too many or too few are counted, and the
     range is made narrower or wider by them: whatever comes, also scores that only rise, the number sent after n persons
-    is ``n * share``, give or take 64 persons and those of one call.
+    is ``n * share``, give or take 32 persons and those of one call.
 
     quantiles: Q at least 2 rising numbers at evenly spaced levels from 0 to 1, see `RouterContract.score_quantiles`.
     share, theta: in [0, 1], see `route_sorted`.
