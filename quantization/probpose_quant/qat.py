@@ -19,6 +19,7 @@ from torch.fx import GraphModule
 
 from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import InputError, TrainingError
+from probpose_models.confidence_head import without_confidence_head
 from probpose_models.outputs import PoseOutputs
 from probpose_models.torch_runtime import TorchRuntime
 from probpose_models.vit import VisionTransformer
@@ -26,14 +27,13 @@ from probpose_quant.blocks import check_blocks
 from probpose_quant.calibrate import export_graph
 from probpose_quant.drift import OutputDrift, output_drift
 from probpose_quant.finite_weights import refuse_broken_weights
-from probpose_quant.fixed_ranges import LearnedRange, Range
+from probpose_quant.fixed_ranges import Range, ranges_of
 from probpose_quant.frozen_norms import freeze_norms, thaw_norms
 from probpose_quant.graph_runtime import GraphRuntime, TrainedOutputs
+from probpose_quant.narrow_ranges import recipe_ranges
 from probpose_quant.qat_config import QatConfig
 from probpose_quant.quantization import Quantization
-from probpose_quant.ranges import find_ranges
 from probpose_quant.recipe import Recipe
-from probpose_quant.value_keys import value_keys
 from probpose_train.config import LossConfig
 from probpose_train.distill import Teacher, distillation_losses
 
@@ -71,6 +71,7 @@ class QuantizationAwareTraining:
                 f"Quantization-aware training needs probability maps and presence, and {contract.model} gives plain "
                 "heatmaps. Quantize it after training (without --qat)."
             )
+        model, contract = without_confidence_head(model, contract)
         check_blocks(model, recipe.float_blocks)
         refuse_broken_weights(model, contract)
         self.recipe, self.config, self.contract = recipe, config, contract
@@ -84,7 +85,7 @@ class QuantizationAwareTraining:
     def prepare(self, calibration_crops: NDArray[np.uint8], *, progress: Any = None) -> None:
         """Find the ranges that training starts from; crops (M, H, W, 3) uint8 RGB."""
         self._require("prepare", after=("",))
-        self._build(find_ranges(self._float, calibration_crops, self.recipe, progress=progress))
+        self._build(recipe_ranges(self._float, self.contract, calibration_crops, self.recipe, progress=progress))
         self._last = "prepare"
 
     def step(self, crops: Tensor) -> dict[str, float]:
@@ -141,12 +142,7 @@ class QuantizationAwareTraining:
     @property
     def ranges(self) -> dict[str, Range]:
         """The ranges as learned so far."""
-        keys = value_keys(self._graph.graph)
-        return {
-            keys[node.args[0]]: module.range
-            for node in self._graph.graph.nodes
-            if node.op == "call_module" and isinstance(module := self._graph.get_submodule(node.target), LearnedRange)
-        }
+        return ranges_of(self._graph)
 
     def graph_runtime(self) -> GraphRuntime:
         """The fake-quantized network as it is now, for the SDK."""

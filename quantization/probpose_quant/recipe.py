@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from probpose_edge.exceptions import InputError
 
-OBSERVERS = ("minmax", "percentile", "mse")
+OBSERVERS = ("minmax", "percentile", "mse", "entropy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +17,11 @@ class Recipe:
     ----------
     name: what the file's contract calls it, e.g. ``"int8-static"``.
     observer: how the range of an activation follows from the values seen: ``"minmax"`` takes all of them,
-        ``"percentile"`` leaves out `tail` on each side, ``"mse"`` takes the range with the least squared error.
+        ``"percentile"`` leaves out `tail` on each side, ``"mse"`` takes the range with the least squared error,
+        ``"entropy"`` the one whose rounded values are distributed most like all of them.
     tail: share of the values cut off on each side by ``"percentile"``.
+    narrowed: ranges are then narrowed one by one where that brings the outputs closer to full precision
+        (`probpose_quant.narrow_ranges`).
     linear: quantize linear layers and matrix products too, not convolutions alone.
     float_blocks: blocks of the network that stay in floating point, names of `probpose_quant.blocks.block_names`.
     """
@@ -26,6 +29,7 @@ class Recipe:
     name: str
     observer: str = "minmax"
     tail: float = 1e-4
+    narrowed: bool = False
     linear: bool = True
     float_blocks: tuple[str, ...] = ()
 

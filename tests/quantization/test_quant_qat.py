@@ -268,3 +268,22 @@ def test_a_learned_range_rounds_as_the_file_does(limits: tuple[float, float]) ->
     scale, zero_point = (float(value) for value in KnownRange(*limits, **grid).calculate_qparams())
     expected = ((x / scale).round() + zero_point).clamp(-128, 127).sub(zero_point) * scale
     torch.testing.assert_close(LearnedRange(*limits, **grid)(x), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("limits", [(0.0, 6.0), (-3.0, 5.0)])
+def test_the_gradient_of_a_learned_range(limits: tuple[float, float]) -> None:
+    from probpose_quant.fixed_ranges import LearnedRange
+
+    torch.manual_seed(0)
+    module = LearnedRange(*limits, torch.int8, -128, 127)
+    x = (torch.randn(999) * 4).requires_grad_()
+    gradient = torch.randn(999)
+    module(x).backward(gradient)
+    scale, zero_point = float(module.log2_scale.detach().exp2()), float(module.zero_point)
+    steps = (x.detach() / scale).round()
+    inside = (steps + zero_point >= -128) & (steps + zero_point <= 127)
+    torch.testing.assert_close(x.grad, gradient * inside)
+    # Esser et al., eq. 3: the rounding inside of the grid, the nearer end of it outside.
+    moved = torch.where(inside, steps - x.detach() / scale, (steps + zero_point).clamp(-128, 127) - zero_point)
+    expected = float((gradient * moved).sum()) * (999 * 127) ** -0.5 * scale * float(np.log(2))
+    assert float(module.log2_scale.grad) == pytest.approx(expected, rel=1e-3)

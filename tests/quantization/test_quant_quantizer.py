@@ -289,7 +289,7 @@ def test_no_calibration_crops(convolutional: nn.Module, crops: NDArray[np.uint8]
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("observer", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("observer", ["minmax", "percentile", "mse", "entropy"])
 def test_how_each_observer_treats_one_far_value(observer: str) -> None:
     from probpose_quant.observers import activation_spec
 
@@ -307,8 +307,24 @@ def test_how_each_observer_treats_one_far_value(observer: str) -> None:
     assert top == pytest.approx(4, rel=1e-3) if observer == "minmax" else 0.95 < top < 1.2
 
 
+@torch.no_grad()
+def test_zeros_behind_a_relu_do_not_narrow_the_range_of_least_divergence() -> None:
+    from probpose_quant.observers import activation_spec
+
+    spec = activation_spec(Recipe(name="x", observer="entropy"), unsigned=True)
+    watch = spec.observer_or_fake_quant_ctr(
+        dtype=spec.dtype, quant_min=spec.quant_min, quant_max=spec.quant_max, qscheme=spec.qscheme
+    )
+    # Nine of ten are zero; the others lie evenly between 0 and 6.
+    watch(torch.cat([torch.zeros(900_000), torch.linspace(0, 6, 100_000)]))
+    scale, _ = watch.calculate_qparams()
+    assert 5.5 < float(scale) * 255 < 6.1
+
+
 def test_recipes_are_checked_and_frozen() -> None:
-    with pytest.raises(InputError, match=r"observer of a recipe must be one of minmax, percentile, mse, got 'guess'"):
+    with pytest.raises(
+        InputError, match=r"must be one of minmax, percentile, mse, entropy, got 'guess'"
+    ):
         Recipe(name="x", observer="guess")
     with pytest.raises(InputError, match=r"tail of a recipe must lie in \[0, 0\.5\), got 0\.7"):
         Recipe(name="x", tail=0.7)
