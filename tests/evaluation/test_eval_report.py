@@ -317,3 +317,27 @@ def test_machine_description_is_anonymous() -> None:
     text = json.dumps(dataclasses.asdict(machine))
     assert platform.node() == "" or platform.node() not in text
     assert str(Path.home()) not in text
+
+
+def test_int8_files_are_compared_with_each_other(
+    report: Report, entries: list[ReportEntry], plain: EvaluationSet
+) -> None:
+    (pair,) = report.agreements
+    assert (pair.first, pair.second) == ("onnx int8", "coreml int8")
+    assert pair.crops == min(32, report.cropped.persons if report.cropped else 0)
+    assert pair.overlap is not None
+    assert 0 <= pair.overlap < 0.9  # the maps of one are shifted by six cells
+    again = dataclasses.replace(entries[1], label="again")
+    (same,) = build_report(
+        [entries[0], entries[1], again], reference="onnx fp32", plain=plain, config=CONFIG
+    ).agreements
+    assert same.overlap == pytest.approx(1)
+    assert same.presence == 0
+    text, page = report_to_markdown(report), report_to_html(report)
+    for shown in (text, page):
+        assert "Do the int8 files agree?" in shown
+    assert f"| onnx int8 | coreml int8 | {pair.overlap:.3f} |" in text
+    alone = build_report(entries[:2], reference="onnx fp32", plain=plain, config=CONFIG)
+    assert alone.agreements == ()
+    assert "agree?" not in report_to_markdown(alone) + report_to_html(alone)
+    assert report_from_json(report_to_json(report)).agreements == report.agreements or pair.overlap > 0

@@ -126,8 +126,8 @@ def observe_set(
                 drift = None
                 if index == reference:
                     raw_of_base = _copy(raw)
-                elif raw_of_base is not None and base is not None and _comparable(base.contract, estimator.contract):
-                    drift = _drift(raw_of_base, base.contract, raw, estimator.contract)
+                elif raw_of_base is not None and base is not None:
+                    drift = map_drift(raw_of_base, base.contract, raw, estimator.contract)
                 reached, own = _standing(raw, crops, estimator.contract)
                 parts[index].append(
                     _Part(persons=crops.persons, poses=poses, standing=reached, standing_own=own, drift=drift)
@@ -213,7 +213,13 @@ def _comparable(reference: ModelContract, other: ModelContract) -> bool:
     return all(getattr(reference, name) == getattr(other, name) for name in ("map_kind", "heatmap_wh", "window_ratio"))
 
 
-def _drift(reference: RawOutputs, base: ModelContract, raw: RawOutputs, contract: ModelContract) -> MapDrift:
+def map_drift(reference: RawOutputs, base: ModelContract, raw: RawOutputs, contract: ModelContract) -> MapDrift | None:
+    """Between the answers of two models to the same crops; None where their maps have nothing in common.
+
+    Maps are compared as `observe_set` says; base, contract: of the reference and of the other model.
+    """
+    if not _comparable(base, contract):
+        return None
     if base.map_kind == "heatmap":
         p, q = (_heatmap_shares(each.logits) for each in (reference, raw))
     elif _is_calibrated(base) and _is_calibrated(contract):

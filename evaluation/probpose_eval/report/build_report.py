@@ -24,6 +24,7 @@ from probpose_eval.mac.measured_files import MeasuredFile
 from probpose_eval.metrics.oks import OksRule
 from probpose_eval.model_file import sha256_of, size_of
 from probpose_eval.predict import iterate_crops
+from probpose_eval.report.agreement import pair_agreements
 from probpose_eval.report.limits import MAX_DROP, Limit, judge_limits
 from probpose_eval.report.report import FileReport, Protocol, Report, SetDescription, SetScores
 from probpose_eval.report.verdict import verdict
@@ -200,6 +201,10 @@ def build_report_and_pictures(
         cropped=described.get("cropped"),
         files=tuple(
             _file_report(index, entries, base, scores, latencies, crops, config.limits) for index in range(len(entries))
+        ),
+        agreements=pair_agreements(
+            {entry.label: entry.estimator for entry in entries if entry.measured is None},
+            sets.get("cropped", sets.get("plain")),
         ),
     )
     return report, draw_worst(report, sets, scored, skeleton, count=pictures)

@@ -157,14 +157,37 @@ class Protocol:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairAgreement:
+    """How alike two int8 files answer the same crops.
+
+    Attributes
+    ----------
+    first, second: their labels. crops: how many were compared.
+    overlap: of their maps, mean over crops and keypoints; None where they cannot be compared.
+    presence: size of the difference of the presence probabilities, mean; None without any.
+    """
+
+    first: str
+    second: str
+    crops: int
+    overlap: float | None
+    presence: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything; `plain` and `cropped` are None where no such set was given."""
+    """Everything; `plain` and `cropped` are None where no such set was given.
+
+    agreements: of every pair of int8 files that ran here and see the same crops, on the first crops of the cropped set,
+        or of the plain one.
+    """
 
     protocol: Protocol
     machine: Machine
     plain: SetDescription | None
     cropped: SetDescription | None
     files: tuple[FileReport, ...]
+    agreements: tuple[PairAgreement, ...] = ()
     schema_version: int = REPORT_SCHEMA_VERSION
 
     def sets(self) -> dict[str, SetDescription]:

@@ -26,7 +26,7 @@ def report_to_markdown(report: Report) -> str:
     """The report as Markdown, ending in a newline."""
     kind, answer = headline(report)
     parts = [f"# Accuracy drop of {report.reference.model}", f"{SIGNS[kind]} **{answer}**", _remarks(report)]
-    parts += [_files(report), *(_set(report, name) for name in report.sets()), _protocol(report)]
+    parts += [_files(report), *(_set(report, name) for name in report.sets()), _agreements(report), _protocol(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -84,6 +84,15 @@ def _set_row(file: FileReport, name: str) -> list[str]:
         number(None if drift is None else drift.overall.overlap),
         NONE if flipped is None else f"{100 * flipped:.1f} %",
     ]
+
+
+def _agreements(report: Report) -> str:
+    if not report.agreements:
+        return ""
+    rows = [[each.first, each.second, number(each.overlap), number(each.presence)] for each in report.agreements]
+    return f"## Do the int8 files agree?\n\nOn {report.agreements[0].crops} crops, whoever is right.\n\n" + _table(
+        ["file", "and", "map overlap", "presence shift"], rows
+    )
 
 
 def _protocol(report: Report) -> str:

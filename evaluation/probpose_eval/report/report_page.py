@@ -18,7 +18,14 @@ from probpose_eval.report.report_figures import (
     reliability_figure,
     trade_figure,
 )
-from probpose_eval.report.report_tables import Cell, Texts, broken_figures, is_reference, set_tables
+from probpose_eval.report.report_tables import (
+    Cell,
+    Texts,
+    agreement_table,
+    broken_figures,
+    is_reference,
+    set_tables,
+)
 from probpose_eval.report.report_text import (
     NONE,
     change,
@@ -47,6 +54,7 @@ def page_of(report: Report, pictures: Sequence[WorstPicture]) -> Texts:
         "files": _files(report, focus),
         "trade": _trade(report, focus),
         "sets": [set_tables(report, name) for name in report.sets()],
+        "agreement": agreement_table(report),
         "reliability": _reliability(report, focus),
         "keypoints": _keypoints(report, focus),
         "worst": _worst(report, pictures),

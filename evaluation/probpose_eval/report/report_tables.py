@@ -55,6 +55,20 @@ def set_tables(report: Report, name: str) -> Texts:
     }
 
 
+def agreement_table(report: Report) -> Texts:
+    """How alike every two int8 files answer the same crops; without rows where there are no two."""
+    rows = [
+        {
+            "label": each.first,
+            "reference": False,
+            "cells": [Cell(value=each.second), Cell(value=number(each.overlap)), Cell(value=number(each.presence))],
+        }
+        for each in report.agreements
+    ]
+    note = f"On {report.agreements[0].crops} crops, whoever is right." if rows else ""
+    return {"header": ["File", "and", "map overlap", "presence shift"], "rows": rows, "note": note}
+
+
 _NAMED_COLUMNS = {
     "mean-OKS": "mean OKS",
     "presence-ece": "presence ECE",
