@@ -322,9 +322,7 @@ def test_zeros_behind_a_relu_do_not_narrow_the_range_of_least_divergence() -> No
 
 
 def test_recipes_are_checked_and_frozen() -> None:
-    with pytest.raises(
-        InputError, match=r"must be one of minmax, percentile, mse, entropy, got 'guess'"
-    ):
+    with pytest.raises(InputError, match=r"must be one of minmax, percentile, mse, entropy, got 'guess'"):
         Recipe(name="x", observer="guess")
     with pytest.raises(InputError, match=r"tail of a recipe must lie in \[0, 0\.5\), got 0\.7"):
         Recipe(name="x", tail=0.7)
