@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "safetensors"
 FORMATS = ("onnx", "tflite", "coreml", CHECKPOINT)
-PRECISIONS = ("fp32", "fp16", "int8", "int8-static", "int8-dynamic", "int8-weights")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-static", "int8-dynamic", "int8-weights", "palette6", "mixed")
 
 
 def command(

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from probpose_convert.coreml_export import export_coreml
-from probpose_convert.export_config import ExportConfig
+from probpose_convert.export_config import INT8_RECIPES, ExportConfig
 from probpose_convert.export_result import ExportResult
 from probpose_convert.onnx_export import export_onnx
 from probpose_convert.record_self_test import with_self_test
 from probpose_convert.tflite_export import export_tflite
 from probpose_edge.contract.metadata import ModelContract
+from probpose_models.confidence_head import without_confidence_head
 from probpose_models.open_checkpoint import open_checkpoint
 from probpose_quant.quantization import Quantization, read_quantization
 
@@ -60,22 +61,25 @@ def convert_network(
 ) -> list[ExportResult]:
     """One file per job (format, precision or int8 recipe), named ``<model>-<precision>.<suffix>`` in `out_dir`.
 
-    decoded: files that end in keypoints instead of maps, named ``<model>-<precision>-decoded.<suffix>``.
+    decoded: files that end in keypoints instead of maps, named ``<model>-<precision>-decoded.<suffix>``, without a
+    confidence head.
 
     Each file records what it answers to the crops of the self-test, for `probpose-edge doctor`.
 
     Raises what the exporters raise; files finished before stay.
     """
+    if decoded:
+        model, contract = without_confidence_head(model, contract)
     out_dir.mkdir(parents=True, exist_ok=True)
     results: list[ExportResult] = []
     for done, (form, wanted) in enumerate(jobs):
         if progress is not None:
             progress(done, len(jobs))
-        precision, _, kind = wanted.partition("-")
+        recipe = wanted if wanted in INT8_RECIPES else None
         config = ExportConfig(
             out=out_dir / f"{contract.model}-{wanted}{'-decoded' if decoded else ''}{SUFFIXES[form]}",
-            precision=precision,
-            recipe=wanted if kind else None,
+            precision="int8" if recipe else wanted,
+            recipe=recipe,
             calibration_crops=calibration_crops,
             parity_crops=parity_crops,
             quantization=quantization,

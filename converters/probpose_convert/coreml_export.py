@@ -1,4 +1,4 @@
-"""Write a network as a CoreML package (.mlpackage): float32, float16, W8A8 int8, or int8 weights alone.
+"""Write a network as a CoreML package (.mlpackage): float32, float16, W8A8 int8, int8 weights alone, or a palette.
 
 The package takes an RGB image and gives float32 outputs. CoreML runs on Apple systems only, so the parity check uses
 `MilRuntime`, which reads the saved package and computes what it says.
@@ -25,16 +25,18 @@ from probpose_convert.export_config import (
 from probpose_convert.export_result import ExportResult
 from probpose_convert.mil_executor import MilRuntime
 from probpose_convert.mil_library import import_coremltools, quiet
+from probpose_convert.mil_palette import palettize
 from probpose_convert.parity import checked_result
 from probpose_convert.pending_output import pending_output
 from probpose_edge.contract.metadata import METADATA_KEY, ModelContract
 from probpose_edge.exceptions import ConversionError, InputError, ModelFileError, ProbPoseError
+from probpose_edge.routing.router_contract import RouterContract
 from probpose_edge.version import __version__
 from probpose_models.decode_in_graph import DecodedNetwork, decoded_contract
 from probpose_models.deploy import Deployable
 
 DEFAULT_INT8_RECIPE = "int8-static"
-_RECIPES = ("int8-static", "int8-weights")
+_RECIPES = ("int8-static", "int8-weights", "palette6")
 _DECODE = "decode_"
 """What the names of the decode's operations begin with."""
 _SMALLEST_INT8_WEIGHT = 512
@@ -47,6 +49,7 @@ _OUTPUT_TEXTS = {
     "visibility": "Probability per keypoint that it is visible.",
     "quality": "Object keypoint similarity the network expects of its own estimate, per keypoint.",
     "expert_logits": "Logits of the second map, over the input; 'logits' is over the larger window of the metadata.",
+    "confidence": "Per keypoint: OKS the confidence head expects, and probability that it counts in the person's.",
 }
 _HEATMAP_TEXT = "Heatmaps (1, keypoints, rows, columns); the largest value is the confidence of a keypoint."
 
@@ -67,8 +70,9 @@ def export_coreml(model: nn.Module, contract: ModelContract, config: ExportConfi
     """Convert, check against `model` on ``config.parity_crops``, and only then give the package its name.
 
     Precision ``int8`` is the recipe ``"int8-static"`` (8-bit weights and activations, float16 between) unless
-    ``config.recipe`` is ``"int8-weights"`` (float16 arithmetic on 8-bit weights). An existing package of that name is
-    replaced when the new one is complete.
+    ``config.recipe`` is ``"int8-weights"`` (float16 arithmetic on 8-bit weights) or ``"palette6"`` (float16 arithmetic
+    on weights that are 6-bit places in a table). An existing package of that name is replaced when the new one is
+    complete.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def export_coreml(model: nn.Module, contract: ModelContract, config: ExportConfi
     package = _convert(library, model, contract, written, config, recipe)
     _describe(package, written)
     with pending_output(config.out) as pending:
-        _save(package, pending)
+        save_package(package, pending)
         try:
             runtime = MilRuntime(pending)
         except ModelFileError as error:
@@ -111,7 +115,7 @@ def _convert(
     recipe: str,
 ) -> Any:
     """The package in memory, as coremltools' MLModel. contract: of the network; written: of the package."""
-    precision = library.precision.FLOAT32 if recipe == "fp32" else _half_precision(library)
+    precision = library.precision.FLOAT32 if recipe == "fp32" else half_precision(library)
     try:
         with quiet():
             if recipe == "int8-static":
@@ -122,6 +126,8 @@ def _convert(
             if config.decoded:
                 deployable = DecodedNetwork(deployable, contract)
             package = to_package(library, deployable, written, precision)
+            if recipe == "palette6":
+                return palettize(package, skip=(_DECODE,))
             return _quantize_weights(package) if recipe == "int8-weights" else package
     except ProbPoseError:
         raise
@@ -134,10 +140,12 @@ def _convert(
         ) from error
 
 
-def to_package(library: ModuleType, deployable: nn.Module, contract: ModelContract, precision: Any) -> Any:
+def to_package(
+    library: ModuleType, deployable: nn.Module, contract: ModelContract | RouterContract, precision: Any
+) -> Any:
     """A graph with the signature of `Deployable`, quantized or not, as coremltools' MLModel.
 
-    precision: ``library.precision.FLOAT32`` or `_half_precision`, the type of everything that is not 8-bit.
+    precision: ``library.precision.FLOAT32`` or `half_precision`, the type of everything that is not 8-bit.
     """
     example = torch.zeros(1, 3, contract.input_wh[1], contract.input_wh[0])
     program = torch.export.export(_RgbPlanes(deployable), (example,)).run_decompositions({})
@@ -152,7 +160,7 @@ def to_package(library: ModuleType, deployable: nn.Module, contract: ModelContra
     )
 
 
-def _half_precision(library: ModuleType) -> Any:
+def half_precision(library: ModuleType) -> Any:
     """float16, but for the decode: 11 bits place a keypoint at the far side of the crop only to a sixteenth of a pixel,
     and they make neighbouring cells of a wide map equal.
     """
@@ -212,10 +220,10 @@ def _describe(package: Any, contract: ModelContract) -> None:
     width, height = contract.input_wh
     package.input_description["image"] = f"RGB crop of one person, {width} x {height} pixels; normalised inside."
     for name in contract.output_names:
-        package.output_description[name] = _HEATMAP_TEXT if is_heatmap else _OUTPUT_TEXTS[name]
+        package.output_description[name] = _HEATMAP_TEXT if is_heatmap and name == "logits" else _OUTPUT_TEXTS[name]
 
 
-def _save(package: Any, path: Path) -> None:
+def save_package(package: Any, path: Path) -> None:
     with quiet():
         package.save(str(path))
     # Notes for debugging another tool, as large as a tenth of an int8 package; the manifest does not list them.

@@ -16,8 +16,8 @@ from probpose_quant.calibrate import check_crops, crops_hash
 from probpose_quant.finite_weights import refuse_broken_weights
 from probpose_quant.quantization import Quantization
 
-INT8_RECIPES = ("int8-static", "int8-dynamic", "int8-weights")
-"""Every recipe name of precision ``int8``; a format takes some of them."""
+INT8_RECIPES = ("int8-static", "int8-dynamic", "int8-weights", "palette6", "mixed")
+"""Every recipe name of precision ``int8``, weights of at most 8 bits; a format takes some of them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,12 +68,20 @@ class ExportConfig:
 def resolve_recipe(config: ExportConfig, *, default: str, supported: tuple[str, ...], format: str) -> str:
     """The name of the recipe to use: the precision itself for fp32 and fp16, else one of `supported`.
 
-    default: recipe that precision ``int8`` means for this format. Raises `InputError` for a recipe the format does
-    not have, and for a static recipe without calibration crops or with crops of one colour.
+    default: recipe that precision ``int8`` means for this format. ``mixed`` is ``int8-static`` with the saved blocks in
+    float. Raises `InputError` for a recipe the format does not have, for ``mixed`` without such blocks, and for a static
+    recipe without calibration crops or with crops of one colour.
     """
     if config.precision != "int8":
         return config.precision
     recipe = config.recipe or default
+    if recipe == "mixed":
+        if config.quantization is None or not config.quantization.recipe.float_blocks:
+            raise InputError(
+                "The recipe mixed is int8-static with blocks in float, and this checkpoint names none. Name them with "
+                "`probpose-edge quantize --float-block NAME`, or let --max-drop find them."
+            )
+        recipe = "int8-static"
     if recipe not in supported:
         raise InputError(
             f"The int8 recipe of {format} must be one of {', '.join(supported)}, got {recipe!r}. Choose one of them."

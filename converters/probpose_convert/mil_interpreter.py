@@ -113,10 +113,10 @@ class MilInterpreter:
 
 
 def _to_torch(value: Constant) -> Any:
-    """Real and 8-bit numbers as float32 tensors, lists of sizes and axes (int32) as Python's own."""
+    """Real and 8-bit numbers as float32 tensors, lists of sizes and axes (32-bit integers) as Python's own."""
     if not isinstance(value, np.ndarray):
         return value
-    return value.tolist() if value.dtype == np.int32 else torch.from_numpy(value.astype(np.float32))
+    return value.tolist() if value.dtype in (np.int32, np.uint32) else torch.from_numpy(value.astype(np.float32))
 
 
 def _check_shape(operation: MilOperation, value: MilValue, tensor: Tensor) -> None:

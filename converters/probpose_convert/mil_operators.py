@@ -15,7 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from probpose_convert.mil_quantized import constexpr_affine_dequantize, dequantize, quantize
+from probpose_convert.mil_quantized import (
+    constexpr_affine_dequantize,
+    constexpr_lut_to_dense,
+    dequantize,
+    quantize,
+)
 
 
 def abs(*, x: Tensor) -> Tensor:
@@ -243,6 +248,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "cast": cast,
     "clip": clip,
     "constexpr_affine_dequantize": constexpr_affine_dequantize,
+    "constexpr_lut_to_dense": constexpr_lut_to_dense,
     "conv": conv,
     "conv_transpose": conv_transpose,
     "dequantize": dequantize,

@@ -1,10 +1,14 @@
-"""The operators of ML programs that go between real numbers and 8-bit integers (opset iOS 17).
+"""The operators of ML programs that go between real numbers and integers of at most 8 bits (opset iOS 17).
 
 Integers are held in float32 tensors, which is exact and saves a conversion before and after every operation.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +49,16 @@ def constexpr_affine_dequantize(
 ) -> Tensor:
     """A constant stored in 8 bits: ``scale * (quantized_data - zero_point)``."""
     return dequantize(input=quantized_data, scale=scale, zero_point=zero_point, axis=axis)
+
+
+def constexpr_lut_to_dense(*, indices: Tensor, lut: Tensor, shape: Sequence[int]) -> Tensor:
+    """A constant stored as places in a table of 2^b values: b bits each, lowest bit first, packed without gaps."""
+    bits = (len(lut) - 1).bit_length()
+    if len(lut) != 2**bits:
+        raise ValueError(f"a table of {len(lut)} values, which is no power of two")
+    flat = np.unpackbits(indices.numpy().astype(np.uint8), bitorder="little")[: math.prod(shape) * bits]
+    places = flat.reshape(-1, bits) @ (1 << np.arange(bits))
+    return lut[torch.from_numpy(places)].reshape(tuple(shape))
 
 
 def _along(value: Tensor | float, rank: int, axis: int | None) -> Tensor | float:

@@ -18,16 +18,18 @@ from probpose_convert.export_config import (
 from probpose_convert.export_result import ExportResult
 from probpose_convert.onnx_graph import fold_pads, store_linear_layers_for_integers, strip_notes
 from probpose_convert.onnx_network import HalfNetwork, IntegerNetwork, OnnxNetwork
+from probpose_convert.onnx_weights import store_integer_weights
 from probpose_convert.parity import checked_result
 from probpose_convert.pending_output import pending_output
 from probpose_convert.quiet import quiet_libraries
 from probpose_edge.contract.metadata import METADATA_KEY, ModelContract
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.extras import import_extra
+from probpose_edge.routing.router_contract import RouterContract
 from probpose_edge.runtimes.onnx import OnnxRuntime
 from probpose_models.decode_in_graph import DecodedNetwork, decoded_contract
 
-RECIPES_OF_ONNX = ("int8-static",)
+RECIPES_OF_ONNX = ("int8-static", "int8-weights")
 OPSET = 20
 """The first opset in which GELU is one operator; onnxruntime knows it since 1.17."""
 
@@ -37,8 +39,8 @@ def export_onnx(model: nn.Module, contract: ModelContract, config: ExportConfig)
 
     model: the network in float32; it is not changed. contract: what its checkpoint says. ``int8`` means
     ``int8-static``: uint8 activations per tensor (the fast signedness on x86-64), int8 weights per channel, int32
-    biases, ranges from the calibration crops; the maps and probabilities leave as float32 in every precision. With
-    ``config.decoded`` the decode follows in float32.
+    biases, ranges from the calibration crops; ``int8-weights`` is float32 arithmetic on int8 weights. The maps and
+    probabilities leave as float32 in every precision. With ``config.decoded`` the decode follows in float32.
 
     Raises
     ------
@@ -53,17 +55,19 @@ def export_onnx(model: nn.Module, contract: ModelContract, config: ExportConfig)
     with quiet_libraries():
         for module in ("onnx", "onnxscript", "onnxruntime"):
             import_extra("Writing .onnx files", module, "convert")
-        network = _network(model, contract, config)
+        network = _network(model, contract, config, recipe)
         outline = contract
         if config.decoded:
             network, outline = DecodedNetwork(network, contract), decoded_contract(contract)
-        program = _translate(network, outline)
+        program = translate_to_onnx(network, outline)
+        if recipe == "int8-weights":
+            store_integer_weights(program.model)
     written = outline.replace(
         format="onnx",
         precision=config.precision,
         recipe=written_recipe(config, recipe),
         calibration=written_calibration(contract, config, recipe),
-        versions={**contract.versions, **_versions(config)},
+        versions={**contract.versions, **onnx_versions(recipe)},
     )
     program.model.metadata_props[METADATA_KEY] = written.to_json()
     with pending_output(config.out) as pending:
@@ -73,19 +77,19 @@ def export_onnx(model: nn.Module, contract: ModelContract, config: ExportConfig)
     return result
 
 
-def _network(model: nn.Module, contract: ModelContract, config: ExportConfig) -> nn.Module:
+def _network(model: nn.Module, contract: ModelContract, config: ExportConfig, recipe: str) -> nn.Module:
     """The module to translate: float32, float16, or with quantize and dequantize operators in it."""
     if config.precision == "fp16":
         return HalfNetwork(model, contract.input_wh).eval()
-    if config.precision == "fp32":
+    if recipe in ("fp32", "int8-weights"):
         return OnnxNetwork(model, contract.input_wh).eval()
     import_extra("Quantizing to int8", "torchao", "convert")
     network = IntegerNetwork(model, contract.input_wh)
     return static_graph(network, config, int32_bias=True, unsigned_activations=True)
 
 
-def _translate(network: nn.Module, contract: ModelContract) -> Any:
-    """A `torch.onnx.ONNXProgram` with a free batch size and the names of the contract."""
+def translate_to_onnx(network: nn.Module, contract: ModelContract | RouterContract) -> Any:
+    """A `torch.onnx.ONNXProgram` with a free batch size, and the input size and output names of the contract."""
     image = torch.zeros(2, contract.input_wh[1], contract.input_wh[0], 3, dtype=torch.uint8)
     try:
         program: Any = torch.onnx.export(
@@ -134,6 +138,6 @@ def _translations() -> dict[Any, Any]:
     return {quantized.default: dequantize_per_channel}
 
 
-def _versions(config: ExportConfig) -> dict[str, str]:
-    names = ["torch", "onnx", "onnxscript", *(["torchao"] if config.precision == "int8" else [])]
+def onnx_versions(recipe: str) -> dict[str, str]:
+    names = ["torch", "onnx", "onnxscript", *(["torchao"] if recipe == "int8-static" else [])]
     return {name: str(import_extra("Writing .onnx files", name, "convert").__version__) for name in names}

@@ -189,7 +189,7 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, 
         ((1, 2, 3, 4),),
     ),
 }  # fmt: skip
-QUANTIZED = {"quantize", "dequantize", "constexpr_affine_dequantize"}
+QUANTIZED = {"quantize", "dequantize", "constexpr_affine_dequantize", "constexpr_lut_to_dense"}
 
 
 def test_every_operator_has_a_test() -> None:
@@ -273,6 +273,18 @@ def test_constants_stored_in_8_bits(tmp_path: Path) -> None:
     np.testing.assert_allclose(next(iter(got.values())).numpy(), [[-50.0, 0.0]], atol=1e-6)
     got = MilInterpreter(program).run({"x": torch.eye(3)[None, 2]})
     np.testing.assert_allclose(next(iter(got.values())).numpy(), [[77.5, 2.0]], atol=1e-6)
+
+
+def test_constants_stored_as_places_in_a_table(tmp_path: Path) -> None:
+    # Two bits each, the lowest first: 3, 0, 1 | 2, 2, 3.
+    packed = np.array([0b10_01_00_11, 0b11_10], np.uint8)
+    table = np.array([-1.0, 0.5, 2.0, 8.0], np.float32)
+
+    def build(x: Any) -> Any:
+        return mb.linear(x=x, weight=mb.constexpr_lut_to_dense(indices=packed, lut=table, shape=np.uint32([2, 3])))
+
+    (got,) = run(save(tmp_path, build, (3, 3)), np.eye(3))
+    assert got.T.tolist() == [[8.0, -1.0, 0.5], [2.0, 2.0, 8.0]]
 
 
 def test_values_declared_float16_are_rounded_unless_switched_off(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import json
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,32 @@ class OperatorProfile:
     slow: operators that are no part of the fast path, with the share of the time (ONNX: products and convolutions in
         float of an INT8 file, and conversions between types and layouts), or their number (TFLite: operators outside
         the delegate), in words.
+    float_products: operator → how many of them multiply in float, and their multiply-adds, most of these first.
+    partitions: into how many parts a delegate took the file (TFLite); None where there is no such thing.
     """
 
     int8_macs: int
     float_macs: int
     slow: tuple[str, ...]
+    float_products: dict[str, tuple[int, int]] = field(default_factory=dict)
+    partitions: int | None = None
 
     @property
     def macs(self) -> int:
         return self.int8_macs + self.float_macs
+
+
+def sum_products(products: Iterable[tuple[str, bool, int]]) -> tuple[int, int, dict[str, tuple[int, int]]]:
+    """`OperatorProfile`'s int8_macs, float_macs and float_products of (operator, whether in int8, multiply-adds)."""
+    integer, counts, macs = 0, Counter[str](), Counter[str]()
+    for name, is_integer, amount in products:
+        if is_integer:
+            integer += amount
+        elif amount:
+            counts[name] += 1
+            macs[name] += amount
+    floats = {name: (counts[name], amount) for name, amount in macs.most_common()}
+    return integer, sum(macs.values()), floats
 
 
 def profile_operators(path: Path, input_wh: tuple[int, int], *, threads: int) -> OperatorProfile | None:
@@ -55,13 +72,10 @@ def profile_operators(path: Path, input_wh: tuple[int, int], *, threads: int) ->
 def _profile_onnx(path: Path, crop: Any, threads: int) -> OperatorProfile:
     # Stored weights lose their shape when they are put into the order of a kernel, which is what makes it fast: one
     # run for the shapes, one for the times.
-    integer = floating = 0
-    for event in _onnx_events(path, crop, threads, prepacking=False):
-        macs = _onnx_macs(event)
-        if _is_integer(event):
-            integer += macs
-        else:
-            floating += macs
+    integer, floating, products = sum_products(
+        (event["args"]["op_name"], _is_integer(event), _onnx_macs(event))
+        for event in _onnx_events(path, crop, threads, prepacking=False)
+    )
     times: Counter[str] = Counter()
     for event in _onnx_events(path, crop, threads, prepacking=True):
         name = event["args"]["op_name"]
@@ -70,7 +84,10 @@ def _profile_onnx(path: Path, crop: Any, threads: int) -> OperatorProfile:
     total = max(sum(times.values()), 1)
     shares = [(name, time / total) for name, time in times.most_common() if name and time / total >= 0.02]
     return OperatorProfile(
-        int8_macs=integer, float_macs=floating, slow=tuple(f"{name} {share:.0%} of the time" for name, share in shares)
+        int8_macs=integer,
+        float_macs=floating,
+        slow=tuple(f"{name} {share:.0%} of the time" for name, share in shares),
+        float_products=products,
     )
 
 
@@ -129,7 +146,7 @@ def _profile_tflite(path: Path) -> OperatorProfile | None:
     except (ImportError, AttributeError, ValueError, RuntimeError):
         # Another or an older runtime: the profile is a help, not a result.
         return None
-    integer = floating = 0
+    found: list[tuple[str, bool, int]] = []
     for operator in operators:
         count = _TFLITE_MACS.get(operator["op_name"])
         if count is None:
@@ -139,13 +156,17 @@ def _profile_tflite(path: Path) -> OperatorProfile | None:
         if out is None or given[0] is None or given[1] is None:
             continue
         macs = count([detail["shape"].tolist() if detail else [] for detail in given], out["shape"].tolist())
-        if given[1]["dtype"] == np.int8:
-            integer += macs
-        else:
-            floating += macs
+        found.append((operator["op_name"], given[1]["dtype"] == np.int8, macs))
+    integer, floating, products = sum_products(found)
     outside = Counter(_outside_delegate(operators))
     slow = tuple(f"{count} {name} outside the delegate" for name, count in outside.most_common())
-    return OperatorProfile(int8_macs=integer, float_macs=floating, slow=slow)
+    return OperatorProfile(
+        int8_macs=integer,
+        float_macs=floating,
+        slow=slow,
+        float_products=products,
+        partitions=sum(operator["op_name"] == "DELEGATE" for operator in operators),
+    )
 
 
 _TFLITE_MACS: dict[str, Callable[[list[list[int]], list[int]], int]] = {
