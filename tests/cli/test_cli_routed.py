@@ -1,0 +1,93 @@
+"""--routed: two models behind a router, from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probpose_edge import COCO_17, shipped_model
+from probpose_edge.contract.metadata import METADATA_KEY
+from probpose_edge.routing.router_contract import RouterContract
+
+pytest.importorskip("onnxruntime", reason="needs onnxruntime to run models")
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A router that scores crops by their brightness."""
+    onnx = pytest.importorskip("onnx", reason="needs onnx to write a tiny router")
+    from onnx import TensorProto, helper
+
+    contract = RouterContract(
+        model="bright",
+        format="onnx",
+        precision="fp32",
+        recipe="fp32",
+        input_wh=(192, 256),
+        padding=1.25,
+        small="a",
+        large="b",
+        keypoint_names=COCO_17.keypoint_names,
+        score_quantiles=(0.0, 0.2, 0.4),
+        checkpoint_sha256="0" * 64,
+        licence="Apache-2.0",
+    )
+    constants = {"axes": np.array([1, 2, 3]), "one": np.array([1]), "white": np.float32(255)}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Div", ["mean", "white"], ["part"]),
+        helper.make_node("Unsqueeze", ["part", "one"], ["score"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "bright",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 256, 192, 3])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", 1])],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    path = tmp_path_factory.mktemp("router") / "bright.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
+def test_predict_and_evaluate_with_a_router(
+    cli: Callable[..., Any], router: Path, drawn_set: Path, tmp_path: Path
+) -> None:
+    small = shipped_model("onnx")
+    routed = f"{router}:{small}:flip"
+    picture = sorted((drawn_set / "images").iterdir())[0]
+    outcome = cli("predict", picture, "--routed", routed, "--share", 0.5, "--out", tmp_path, "--json")
+    assert outcome.code == 0, outcome.err
+    assert len(json.loads(outcome.out)) == 1
+    data = ("--annotations", drawn_set / "annotations.json", "--images", drawn_set / "images")
+    outcome = cli("evaluate", small, *data, "--routed", routed, "--share", 0.75, "--json")
+    assert outcome.code == 0, outcome.err
+    rows = json.loads(outcome.out)
+    assert list(rows) == [small.name, "bright.onnx, 75%"]
+    assert rows["bright.onnx, 75%"]["ran on"] == f"{small.name} and {small.name}, flip test"
+    assert rows["bright.onnx, 75%"]["mean OKS"] != rows[small.name]["mean OKS"]
+
+
+def test_what_is_wrong_is_said(cli: Callable[..., Any], router: Path, drawn_set: Path, tmp_path: Path) -> None:
+    small = shipped_model("onnx")
+    picture = sorted((drawn_set / "images").iterdir())[0]
+    data = ("--annotations", drawn_set / "annotations.json", "--images", drawn_set / "images")
+    for arguments, message in (
+        (("predict", picture, "--routed", "a:b"), "named by three files, ROUTER:SMALL:LARGE, got 'a:b'"),
+        (("predict", small, picture, "--routed", f"{router}:{small}:flip"), "--routed names its models itself"),
+        (("predict", picture, "--routed", f"{router}:{small}:flip", "--share", 1.5), "share must be a number in"),
+        (("predict", picture, "--routed", f"{small}:{small}:flip"), "A router was asked for"),
+        (("predict", picture, "--routed", f"{router}:{router}:flip"), "A pose model was asked for"),
+        (("evaluate", small, *data, "--routed", f"{router}:{router}:flip"), "must be named among the models"),
+    ):
+        outcome = cli(*arguments, *(("--out", tmp_path) if arguments[0] == "predict" else ()))
+        assert outcome.code == 2
+        assert message in " ".join(outcome.err.split())
