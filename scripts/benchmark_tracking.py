@@ -1,20 +1,20 @@
-"""Measure tracking on drawn clips: what smoothing does, what is computed around the network, and whether memory grows.
+"""Measure tracking on drawn clips: what is computed around the network, and what smoothing does.
 
-    python scripts/benchmark_tracking.py [--frames 60] [--soak 10000]
+    python scripts/benchmark_tracking.py [MODEL...] [--frames 60]
     python scripts/benchmark_tracking.py --detector yolox_nano.onnx --annotations person_keypoints.json --images DIR
 
-Processor times on one core, the least of many, of the shipped model. "Around the network" is everything but the
-network: crops, decode, association, filter; a replay of one real answer stands for the network. The soak lets between 0
-and 6 persons come and go in a live stream.
+Processor times on one core, medians, of the shipped models or the files named. "Around the network" is what a frame
+takes less what the network takes in it: crops, decode, association, filter. Every file answers what the shipped model
+says of a drawn person, so that one with random weights, whose maps are flat, is timed as if it were trained.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
@@ -23,39 +23,43 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", 
 import numpy as np  # noqa: E402
 
 from probpose_edge import (  # noqa: E402
-    LiveStream,
     OnnxDetector,
     PoseEstimator,
     PoseTracker,
     RawOutputs,
+    Runtime,
     TrackerSettings,
     box_to_window,
     crop_windows,
+    open_runtime,
+    read_contract,
+    shipped_model,
 )
 from probpose_edge.tracking.associate import box_iou  # noqa: E402
 from probpose_eval.synth.clip import DrawnFrame, draw_clip  # noqa: E402
 
 PERSONS = (1, 8)
-REPEATS = 200
 LARGE_PX2 = 96**2
 FOUND_IOU = 0.5
 
 
-class Replay:
-    """A runtime that gives the same answer for every crop, in no time."""
+class Timed:
+    """A runtime that takes its time, which is counted, and then gives the same answer for every crop."""
 
-    name, provenance = "replay", "simulated"
+    name, provenance = "timed", "simulated"
 
-    def __init__(self, answer: RawOutputs) -> None:
-        self.answer = answer
+    def __init__(self, runtime: Runtime, answer: RawOutputs) -> None:
+        self.runtime, self.answer, self.spent_s = runtime, answer, 0.0
 
     def run(self, crops: np.ndarray) -> RawOutputs:
-        return RawOutputs(
-            **{name: np.repeat(values, len(crops), axis=0) for name, values in self.answer.named().items()}
-        )
+        start = time.process_time()
+        self.runtime.run(crops)
+        answer = {name: np.repeat(values, len(crops), axis=0) for name, values in self.answer.named().items()}
+        self.spent_s += time.process_time() - start
+        return RawOutputs(**answer)
 
     def close(self) -> None:
-        pass
+        self.runtime.close()
 
 
 def boxes_of(persons: int) -> np.ndarray:
@@ -63,13 +67,15 @@ def boxes_of(persons: int) -> np.ndarray:
     return np.stack([left, np.full(persons, 100.0), left + 60, np.full(persons, 300.0)], axis=1)
 
 
-def least_ms(call: Callable[[], object]) -> float:
+def medians_ms(timed: Timed, call: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Median processor time of the network in a call, and of the rest of it."""
     times = []
-    for _ in range(REPEATS):
-        start = time.process_time()
+    for _ in range(rounds + 3):
+        timed.spent_s, start = 0.0, time.process_time()
         call()
-        times.append(time.process_time() - start)
-    return min(times) * 1e3
+        times.append((timed.spent_s, time.process_time() - start - timed.spent_s))
+    network, around = 1000 * np.median(times[3:], axis=0)
+    return float(network), float(around)
 
 
 def smoothing_table(estimator: PoseEstimator, count: int) -> None:
@@ -90,54 +96,24 @@ def smoothing_table(estimator: PoseEstimator, count: int) -> None:
             print(f"{name} | {smoothing:g} | {change:.2f} | {mean:.2f}")
 
 
-def replayed(estimator: PoseEstimator, frame: DrawnFrame) -> PoseEstimator:
-    return PoseEstimator(Replay(estimator.runtime.run(crop_of(estimator, frame))), estimator.contract)
-
-
 def crop_of(estimator: PoseEstimator, frame: DrawnFrame) -> np.ndarray:
     contract = estimator.contract
     return crop_windows(frame.image, box_to_window(frame.boxes, contract.input_wh, contract.padding), contract.input_wh)
 
 
-def times_around(estimator: PoseEstimator, frame: DrawnFrame) -> None:
-    crop, fast = crop_of(estimator, frame), replayed(estimator, frame)
-    print("persons | network, ms | estimator around it, ms | tracker around it, ms | share")
+def times_around(estimator: PoseEstimator, frame: DrawnFrame, path: Path, rounds: int) -> None:
+    contract = estimator.contract
+    other = read_contract(path)
+    if (other.input_wh, other.heatmap_wh) != (contract.input_wh, contract.heatmap_wh):
+        raise SystemExit(f"{path} must have input and maps of the shipped model's sizes to be timed with its answer.")
+    timed = Timed(open_runtime(path, threads=1), estimator.runtime.run(crop_of(estimator, frame)))
+    answering = PoseEstimator(timed, contract)
     for persons in PERSONS:
-        boxes, crops = boxes_of(persons), np.repeat(crop, persons, axis=0)
-        tracker = PoseTracker(fast, settings=TrackerSettings(match_oks=0))
-        network = least_ms(lambda crops=crops: estimator.runtime.run(crops))
-        alone = least_ms(lambda boxes=boxes: fast(frame.image, boxes))
-        tracked = least_ms(lambda boxes=boxes, tracker=tracker: tracker(frame.image, boxes_xyxy=boxes))
-        print(f"{persons} | {network:.1f} | {alone:.2f} | {tracked:.2f} | {tracked / network:.0%}")
-
-
-def soak(estimator: PoseEstimator, frame: DrawnFrame, count: int) -> None:
-    rng = np.random.default_rng(0)
-    tracker = PoseTracker(
-        replayed(estimator, frame),
-        lambda image: (boxes_of(persons := int(rng.integers(0, 7))), np.ones(persons)),
-        TrackerSettings(redetect_every=5, keep_s=1),
-    )
-
-    def frames() -> Iterator[np.ndarray]:
-        for _ in range(count):
-            yield frame.image
-
-    first_mb, identities = 0.0, 0
-    with LiveStream(frames(), lambda one: tracker(one.image)) as live:
-        for done, result in enumerate(live, start=1):
-            identities = max([identities, *result.result.identities.tolist()])
-            if done == 500:
-                first_mb = memory_mb()
-    print(
-        f"{count} frames, {identities} identities: memory {memory_mb() - first_mb:+.1f} MB since frame 500, "
-        f"{threading.active_count()} thread, {len(os.listdir('/proc/self/fd'))} open files"
-    )
-
-
-def memory_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        boxes = boxes_of(persons)
+        tracker = PoseTracker(answering, settings=TrackerSettings(match_oks=0))
+        network, alone = medians_ms(timed, partial(answering, frame.image, boxes), rounds)
+        _, tracked = medians_ms(timed, partial(tracker, frame.image, boxes_xyxy=boxes), rounds)
+        print(f"{path.name} | {persons} | {network:.1f} | {alone:.2f} | {tracked:.2f} | {tracked / network:.1%}")
 
 
 def detector_recall(path: Path, annotations: Path, images: Path, count: int) -> None:
@@ -159,8 +135,9 @@ def detector_recall(path: Path, annotations: Path, images: Path, count: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--soak", type=int, default=0)
+    parser.add_argument("models", nargs="*", type=Path)
+    parser.add_argument("--frames", type=int, default=60, help="of a clip; pictures for the detector")
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--detector", type=Path)
     parser.add_argument("--annotations", type=Path)
     parser.add_argument("--images", type=Path)
@@ -170,10 +147,11 @@ def main() -> None:
         return
     with PoseEstimator.open(threads=1) as estimator:
         frame = next(draw_clip(np.random.default_rng(5), [np.array([[320.0, 240.0]])], [300.0]))
-        times_around(estimator, frame)
-        smoothing_table(estimator, options.frames)
-        if options.soak:
-            soak(estimator, frame, options.soak)
+        print("file | persons | network, ms | estimator around it, ms | tracker around it, ms | share")
+        for path in options.models or [shipped_model("onnx"), shipped_model("tflite")]:
+            times_around(estimator, frame, path, options.rounds)
+        if not options.models:
+            smoothing_table(estimator, options.frames)
 
 
 if __name__ == "__main__":
