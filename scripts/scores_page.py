@@ -1,9 +1,10 @@
 """What other scores of persons are worth: a page of the docs.
 
-    probpose-edge calibrate FILE… --scores learned --data train.json:images/ --out DIR
-    python scripts/scores_page.py DIR/FILE… --judge val.json:images/
+    probpose-edge calibrate CHECKPOINT --scores ccnet --data train.json:images/ --out DIR
+    probpose-edge convert DIR/CHECKPOINT --format onnx,tflite,coreml --precision fp32 --out DIR/files
+    python scripts/scores_page.py DIR/files/FILE… --judge val.json:images/
 
-Files without learned scores (plain heatmap models, for example) are shown with the others. No file is changed.
+Files without a head or learned scores are shown with the others. No file is changed.
 """
 
 from __future__ import annotations
@@ -43,10 +44,13 @@ from probpose_eval.predict import iterate_crops
 
 ORIGINAL, CONSTANT, TRUE = "original: mean quality of the present keypoints", "constant", "true OKS"
 BY_VISIBILITY, BY_PRESENCE = "closed form, weighted with visibility", "closed form, weighted with presence"
-QUALITY, LEARNED = "quality, weighted with visibility", "learned"
+QUALITY, LEARNED = "quality, weighted with visibility", "learned from the answers of the file"
+HEURISTIC = "expected OKS of the maps, mean of the present keypoints"
+CCNET = "CCNet: head on the penultimate features"
 TRUE_KEYPOINTS = "true OKS of the labelled keypoints, weighted with visibility"
 SAMPLES = 1000
 WANTED = 1 / 3
+NOISE = (0.1, 0.15, 0.2, 0.25)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,10 +66,11 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
-    """All scores of one file, and its confidences for keypoints."""
+    """All scores of one file, its confidences for keypoints, and the true OKS with noise of some deviation as score."""
 
     rows: dict[str, Row]
     keypoints: dict[str, ConfidenceScores]
+    noisy: dict[float, Row]
 
 
 def main() -> None:
@@ -83,7 +88,10 @@ def main() -> None:
             count_shared_pictures({path.name: estimator.contract}, data.annotations, images)
             record = estimator.contract.calibration
             if "scores_data" in record:
-                fits.append(f"{path.name}: {record['scores_pictures']} pictures of {record['scores_data']}")
+                what = (
+                    f"{record['scores_pictures']} pictures of {record['scores_data']}, {record['scores_rounds']} rounds"
+                )
+                fits.append(f"{path.name}: {what}")
             judged[str(path)] = _judge(estimator, data)
     name = f"{annotations.name}, {len(labelled_persons(data.annotations))} labelled persons"
     command = anonymous_command(sys.argv[1:], Path(__file__).name)
@@ -93,11 +101,12 @@ def main() -> None:
 def _judge(estimator: PoseEstimator, data: PicturedSet) -> Judged:
     plain = PoseEstimator(RunOnce(estimator.runtime), estimator.contract.replace(scores={}))
     [(observed, _)] = observe_set([plain], data.annotations, data.images_dir)
-    features = _features(plain, data)
+    features, said = _features(plain, data)
     promised = features[..., FEATURES.index("promised_oks")]
     scores: dict[str, NDArray[np.floating]] = {
         ORIGINAL: observed.scores,
         CONSTANT: np.ones(len(observed)),
+        HEURISTIC: weighted_scores(observed.expected_oks, observed.presence >= observed.presence_threshold),
         QUALITY: weighted_scores(observed.quality, observed.visibility),
         BY_PRESENCE: weighted_scores(promised, observed.presence),
         BY_VISIBILITY: weighted_scores(promised, observed.visibility),
@@ -108,6 +117,8 @@ def _judge(estimator: PoseEstimator, data: PicturedSet) -> Judged:
         assert head is not None
         oks, counts = head(features)
         scores[LEARNED], confidences["learned"] = weighted_scores(oks, counts), oks
+    if said is not None:
+        scores[CCNET], confidences["CCNet"] = weighted_scores(said[..., 0], said[..., 1]), said[..., 0]
     rule = OksRule(presence_threshold=observed.presence_threshold)
     facts = observed_truth(data.annotations, observed, rule)
     scores[TRUE_KEYPOINTS] = weighted_scores(np.where(facts.placed, facts.oks, promised), observed.visibility)
@@ -115,16 +126,21 @@ def _judge(estimator: PoseEstimator, data: PicturedSet) -> Judged:
         name: _row(data, results_scored(observed, each.astype(np.float64)), facts, rule)
         for name, each in {**scores, TRUE: facts.person_oks}.items()
     }
-    placed = facts.placed
+    placed, rng = facts.placed, np.random.default_rng(0)
+    noise = rng.normal(size=len(facts.person_oks))
     return Judged(
         rows=rows,
+        noisy={
+            sigma: _row(data, results_scored(observed, facts.person_oks + sigma * noise), facts, rule)
+            for sigma in NOISE
+        },
         keypoints={name: confidence_scores(each[placed], facts.oks[placed]) for name, each in confidences.items()},
     )
 
 
-def _features(estimator: PoseEstimator, data: PicturedSet) -> NDArray[np.float64]:
-    """(P, K, F), in the order of `labelled_persons`."""
-    contract, found = estimator.contract, {}
+def _features(estimator: PoseEstimator, data: PicturedSet) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+    """(P, K, F) features, and (P, K, 2) of what the confidence head says, in the order of `labelled_persons`."""
+    contract, found, said = estimator.contract, {}, {}
     for crops in iterate_crops(
         data.annotations, data.images_dir, input_wh=contract.input_wh, padding=contract.padding, batch=16
     ):
@@ -132,7 +148,10 @@ def _features(estimator: PoseEstimator, data: PicturedSet) -> NDArray[np.float64
         poses = estimator.decode_outputs(raw, crops.windows, boxes_xyxy=crops.boxes_xyxy)
         rows = features_of(poses, raw.logits, contract)
         found.update({person.id: row for person, row in zip(crops.persons, rows, strict=True)})
-    return np.stack([found[person.id] for person in labelled_persons(data.annotations)])
+        if raw.confidence is not None:
+            said.update({person.id: row for person, row in zip(crops.persons, raw.confidence, strict=True)})
+    ids = [person.id for person in labelled_persons(data.annotations)]
+    return np.stack([found[i] for i in ids]), np.stack([said[i] for i in ids]) if said else None
 
 
 def _row(data: PicturedSet, results, facts: ObservedTruth, rule: OksRule) -> Row:  # type: ignore[no-untyped-def]
@@ -167,7 +186,7 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
         "",
     ]
     for path, each in judged.items():
-        lines += [f"## {Path(path).name if 'runs/ablation' not in path else _short(path)}", ""]
+        lines += [f"## {_title(path)}", ""]
         original, best = each.rows[ORIGINAL], each.rows[TRUE]
         gap = best.ap.value - original.ap.value
         lines.append(
@@ -201,8 +220,7 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
                 ],
             )
         )
-        if LEARNED in each.rows:
-            lines += ["", _verdict(each.rows)]
+        lines += ["", *(_verdict(name, each.rows) for name in _made_later(each.rows))]
         lines += ["", "Its confidences for single keypoints (v = 1 and 2), ECE in points:", ""]
         lines.append(
             table(
@@ -221,47 +239,99 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
             )
         )
         lines.append("")
-    learned = [(Path(path).name, each) for path, each in judged.items() if LEARNED in each.rows]
-    if len(learned) > 1:
-        base_name, base = learned[0]
-        lines += [f"## Beside {base_name}", "", "Learned scores of the others, paired over the same pictures:", ""]
-        lines.append(
-            table(
-                ["file", "AP", "AUSE", "AP − that of the first, learned", "AP − that of the first, original"],
-                [
-                    [
-                        name,
-                        f"{100 * each.rows[LEARNED].ap.value:.1f}",
-                        f"{_number(each.rows[LEARNED].persons.ause, 2, 100)} ({base_name}: original "
-                        f"{_number(base.rows[ORIGINAL].persons.ause, 2, 100)}, learned "
-                        f"{_number(base.rows[LEARNED].persons.ause, 2, 100)})",
-                        _interval(each.rows[LEARNED].ap.minus(base.rows[LEARNED].ap)),
-                        _interval(each.rows[LEARNED].ap.minus(base.rows[ORIGINAL].ap)),
-                    ]
-                    for name, each in learned[1:]
-                ],
-            )
-        )
-        lines.append("")
+    lines += _needed(judged) + _all_files(judged)
     if fits:
         lines += [
-            "Learned on, disturbed, and never on the pictures judged here: " + "; ".join(fits) + ". By "
-            "`probpose-edge calibrate FILE… --scores learned --data DATA/person_keypoints_train.json:DATA/images --out "
-            "DIR`, then:",
+            "Fitted on disturbed crops, and never on the pictures judged here: " + "; ".join(fits) + ". By "
+            "`probpose-edge calibrate CHECKPOINT --scores ccnet --data DATA/person_keypoints_train.json:DATA/images "
+            "--out DIR` (for INT8 files on the checkpoint that `quantize` wrote) and `probpose-edge convert`, then:",
             "",
         ]
     return "\n".join([*lines, f"`{command}`", ""])
 
 
-def _verdict(rows: dict[str, Row]) -> str:
-    gained = rows[LEARNED].ap.minus(rows[ORIGINAL].ap)
-    share = gained.value / (rows[TRUE].ap.value - rows[ORIGINAL].ap.value)
+def _made_later(rows: dict[str, Row]) -> list[str]:
+    """The scores that are fitted or computed after training, the best known last."""
+    return [name for name in (BY_VISIBILITY, LEARNED, CCNET) if name in rows]
+
+
+def _verdict(name: str, rows: dict[str, Row]) -> str:
+    gained, share = rows[name].ap.minus(rows[ORIGINAL].ap), _share(rows, name)
     told = "told from chance" if gained.low > 0 else "not told from chance"
-    reached = "reached" if share >= WANTED else "**not reached**"
+    reached = "reached" if share.value >= WANTED else "**not reached**"
     return (
-        f"Learned scores change AP by {_interval(gained)} points, {told}, and close {share:.0%} of the gap to the true "
-        f"OKS; the aim of a third is {reached}."
+        f"- {name}: AP changes by {_interval(gained)} points, {told}, which closes {_percent(share)} of the gap to the "
+        f"true OKS; the aim of a third is {reached}."
     )
+
+
+def _share(rows: dict[str, Row], name: str) -> Interval:
+    """Of the gap in AP between the original score and the true OKS, what another score closes."""
+    original, best, own = rows[ORIGINAL].ap, rows[TRUE].ap, rows[name].ap
+    return Resampled(
+        value=(own.value - original.value) / (best.value - original.value),
+        samples=(own.samples - original.samples) / (best.samples - original.samples),
+    ).interval()
+
+
+def _needed(judged: dict[str, Judged]) -> list[str]:
+    """What a score must know to close a share of the gap."""
+    rows = [
+        [
+            _title(path),
+            f"{sigma:g}",
+            _number(row.persons.pearson, 3, 1),
+            f"{100 * row.ap.value:.1f}",
+            _percent(_share({**each.rows, "noisy": row}, "noisy")),
+        ]
+        for path, each in judged.items()
+        if "int8" not in _title(path)
+        for sigma, row in each.noisy.items()
+    ]
+    return [
+        "## How good a score has to be",
+        "",
+        "The true OKS of the person with normal noise added, as the score; one draw:",
+        "",
+        table(["file", "standard deviation of the noise", "Pearson", "AP", "of the gap"], rows),
+        "",
+    ]
+
+
+def _all_files(judged: dict[str, Judged]) -> list[str]:
+    """Every file in a row, its best known score beside its original one and beside that of the first file."""
+    base_path, base = next(iter(judged.items()))
+    rows = []
+    for path, each in judged.items():
+        name = _made_later(each.rows)[-1]
+        row = each.rows[name]
+        rows.append(
+            [
+                _title(path),
+                name,
+                f"{100 * each.rows[ORIGINAL].ap.value:.1f} → {100 * row.ap.value:.1f}",
+                _percent(_share(each.rows, name)),
+                f"{_number(each.rows[ORIGINAL].persons.ause, 2, 100)} → {_number(row.persons.ause, 2, 100)}",
+                "" if each is base else _interval(row.ap.minus(base.rows[_made_later(base.rows)[-1]].ap)),
+            ]
+        )
+    header = ["file", "score", "AP", "of the gap", "AUSE", f"AP − that of {_title(base_path)}, same score"]
+    return [
+        "## All files",
+        "",
+        "Original → the score named, paired over the same pictures:",
+        "",
+        table(header, rows),
+        "",
+    ]
+
+
+def _title(path: str) -> str:
+    return _short(path) if "runs/ablation" in path else Path(path).name
+
+
+def _percent(share: Interval) -> str:
+    return f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
 
 
 def _short(path: str) -> str:

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 def command(
     models: list[Path] = typer.Argument(..., help=".onnx, .tflite, .mlpackage or .safetensors files."),
-    data: str = typer.Option(..., "--data", help="annotations.json:images/; not what the model is judged on later."),
+    data: str = typer.Option(
+        "",
+        "--data",
+        help="annotations.json:images/; not what the model is judged on later. Needed unless --scores only sets.",
+    ),
     crop_seed: int = typer.Option(0, min=0, help="Seed of the cropped version of the set, which is used beside it."),
     threshold: str = typer.Option(
         "balanced",
@@ -34,7 +38,9 @@ def command(
         True, "--quality/--no-quality", help="Fit the quality too; not on pictures the network was trained on."
     ),
     scores: str | None = typer.Option(
-        None, help="Only change how persons are scored: closed-form, learned, or mean-quality; see docs/calibration.md."
+        None,
+        help="Only change how persons are scored: ccnet (a head fitted into a checkpoint), closed-form, learned, or "
+        "mean-quality; see docs/calibration.md.",
     ),
     rounds: int = typer.Option(10, min=1, help="How often learned scores see every person, disturbed."),
     out_dir: Path | None = typer.Option(None, "--out", help="Folder for calibrated copies; else files are changed."),
@@ -53,12 +59,15 @@ def command(
     for path in models:
         # Said before the network runs over the whole set.
         writable_format(path)
-    annotations, images = split_source(data)
     if scores is not None:
         from probpose_cli.calibrate_scores import calibrate_scores
 
-        calibrate_scores(models, scores, annotations, images, rounds=rounds, out_dir=out_dir, as_json=as_json)
+        source = split_source(data) if data else None
+        calibrate_scores(models, scores, source, rounds=rounds, out_dir=out_dir, as_json=as_json)
         return
+    if not data:
+        raise InputError("Calibration needs labelled persons. Name them: --data annotations.json:images/.")
+    annotations, images = split_source(data)
     if plots is not None:
         require_drawing()
     for folder in (out_dir, plots):

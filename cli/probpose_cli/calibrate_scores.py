@@ -11,58 +11,48 @@ from rich.table import Table
 
 from probpose_cli.console import out, progress_bar
 from probpose_cli.models import open_for_evaluation
+from probpose_edge.exceptions import InputError
+from probpose_edge.extras import import_extra
 
 if TYPE_CHECKING:
+    from probpose_edge import ModelContract
+    from probpose_eval.calibration.calibration_samples import PicturedSet
     from probpose_eval.calibration.fit_score_head import ScoreFit
 
 
 def calibrate_scores(
     models: list[Path],
     choice: str,
-    annotations: Path,
-    images: Path,
+    data: tuple[Path, Path] | None,
     *,
     rounds: int,
     out_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Fit the scores of every file by itself, or set them, and leave everything else in its metadata as it is."""
-    from probpose_convert.write_contract import write_contract
-    from probpose_eval import load_evaluation_set
-    from probpose_eval.annotations.coco import image_path, labelled_persons
-    from probpose_eval.calibration.calibrate_scores import check_choice, with_scores
-    from probpose_eval.calibration.calibration_samples import PicturedSet
-    from probpose_eval.calibration.fit_score_head import fit_score_head
-    from probpose_eval.calibration.picture_hashes import PICTURE_HASHES_KEY, short_hashes
-    from probpose_eval.calibration.score_samples import collect_score_samples
+    """Fit the scores of every file by itself, or set them, and leave everything else in its metadata as it is.
+
+    data: annotations and folder of pictures; what is only set needs none.
+    """
+    from probpose_eval.calibration.calibrate_scores import IN_NETWORK, check_choice
 
     check_choice(choice)
-    learned = choice == "learned"
+    in_checkpoint = {path: choice == IN_NETWORK and path.suffix == ".safetensors" for path in models}
+    fits = choice == "learned" or any(in_checkpoint.values())
+    if fits and data is None:
+        raise InputError(
+            f"Scores of the kind {choice} are learned from persons. Name them: --data annotations.json:images/."
+        )
     if out_dir is not None:
         out_dir.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {}
-    if learned:
-        whole = load_evaluation_set(annotations, images, name=annotations.name)
-        used = {person.image_id for person in labelled_persons(whole.annotations)}
-        record = {
-            "data": annotations.name,
-            "rounds": rounds,
-            "annotations_sha256": whole.annotations_sha256,
-            "pictures_sha256": whole.pictures_sha256,
-            PICTURE_HASHES_KEY: short_hashes(image_path(images, whole.annotations.images[i]) for i in sorted(used)),
-        }
-        data = PicturedSet(annotations=whole.annotations, images_dir=images)
+    persons, record = _read(*data, rounds) if fits and data is not None else (None, {})
     found: dict[str, Any] = {}
     for path in models:
-        fit = None
-        with open_for_evaluation(path) as estimator:
-            before = estimator.contract
-            if learned:
-                with progress_bar(path.name) as update:
-                    samples = collect_score_samples(estimator, data, rounds=rounds, progress=update)
-                fit = fit_score_head(samples)
-        after = with_scores(before, choice, fit, record)
-        write_contract(path, after, None if out_dir is None else out_dir / path.name)
+        target = path if out_dir is None else out_dir / path.name
+        fit: ScoreFit | None
+        if in_checkpoint[path] and persons is not None:
+            fit, after = _fit_in_network(path, target, persons, rounds, record)
+        else:
+            fit, after = _fit_or_set(path, target, choice, persons, rounds, record)
         found[path.name] = {
             "scores": choice,
             "calibration": {name: value for name, value in after.calibration.items() if name.startswith("scores_")},
@@ -71,6 +61,105 @@ def calibrate_scores(
             _print(path.name, choice, fit)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
+
+
+def _read(annotations: Path, images: Path, rounds: int) -> tuple[PicturedSet, dict[str, Any]]:
+    """The persons, and what of them is recorded."""
+    from probpose_eval import load_evaluation_set
+    from probpose_eval.annotations.coco import image_path, labelled_persons
+    from probpose_eval.calibration.calibration_samples import PicturedSet
+    from probpose_eval.calibration.picture_hashes import PICTURE_HASHES_KEY, short_hashes
+
+    whole = load_evaluation_set(annotations, images, name=annotations.name)
+    used = {person.image_id for person in labelled_persons(whole.annotations)}
+    record = {
+        "data": annotations.name,
+        "rounds": rounds,
+        "annotations_sha256": whole.annotations_sha256,
+        "pictures_sha256": whole.pictures_sha256,
+        PICTURE_HASHES_KEY: short_hashes(image_path(images, whole.annotations.images[i]) for i in sorted(used)),
+    }
+    return PicturedSet(annotations=whole.annotations, images_dir=images), record
+
+
+def _fit_or_set(
+    path: Path, target: Path, choice: str, persons: PicturedSet | None, rounds: int, record: dict[str, Any]
+) -> tuple[ScoreFit | None, ModelContract]:
+    """Only the metadata of the file changes."""
+    from probpose_convert.write_contract import write_contract
+    from probpose_eval.calibration.calibrate_scores import with_scores
+    from probpose_eval.calibration.fit_score_head import fit_score_head
+    from probpose_eval.calibration.score_samples import collect_score_samples
+
+    fit = None
+    with open_for_evaluation(path) as estimator:
+        before = estimator.contract
+        if choice == "learned" and persons is not None:
+            with progress_bar(path.name) as update:
+                fit = fit_score_head(collect_score_samples(estimator, persons, rounds=rounds, progress=update))
+    after = with_scores(before, choice, fit, record)
+    write_contract(path, after, target)
+    return fit, after
+
+
+def _fit_in_network(
+    path: Path, target: Path, persons: PicturedSet, rounds: int, record: dict[str, Any]
+) -> tuple[ScoreFit, ModelContract]:
+    """The checkpoint gets a head, fitted on the features of its quantized form if it has ranges, and keeps the rest."""
+    import_extra("Fitting a confidence head", "torch", "train")
+    from probpose_edge import PoseEstimator
+    from probpose_eval.calibration.calibrate_scores import IN_NETWORK, with_scores
+    from probpose_eval.calibration.score_samples import collect_score_samples
+    from probpose_models.checkpoint import load_checkpoint, save_checkpoint
+    from probpose_models.confidence_head import add_confidence_head, without_confidence_head
+    from probpose_train.confidence_fit import fit_confidence_head
+    from probpose_train.confidence_samples import PartsNetwork, PartsRuntime
+
+    model, contract = load_checkpoint(path)
+    model, contract = without_confidence_head(model, contract)
+    network: Any = PartsNetwork(model).eval()
+    quantization = None
+    if contract.precision == "fp32":
+        quantization, network = _quantized(path, network, contract)
+    estimator = PoseEstimator(PartsRuntime(network, contract.output_names), contract)
+    with progress_bar(path.name) as update:
+        samples = collect_score_samples(
+            estimator, persons, rounds=rounds, progress=update, look=lambda _, raw: raw.parts
+        )
+    fit = fit_confidence_head(add_confidence_head(model), samples)
+    # A checkpoint does not hold its own hash.
+    after = with_scores(contract.replace(checkpoint_sha256=""), IN_NETWORK, fit, record)
+    if quantization is None:
+        save_checkpoint(target, model, after)
+    else:
+        from probpose_quant.quantization import save_quantized
+
+        save_quantized(target, model, after, quantization)
+    return fit, after
+
+
+def _quantized(path: Path, network: Any, contract: ModelContract) -> tuple[Any, Any]:
+    """The quantization saved in a checkpoint and the graph as it says, or none and the network as it is."""
+    from probpose_quant.quantization import read_quantization
+
+    quantization = read_quantization(path)
+    if quantization is None:
+        return None, network
+    import numpy as np
+
+    from probpose_convert.quiet import quiet_libraries
+    from probpose_quant.calibrate import quantize_static
+    from probpose_quant.fold_batch_norms import fold_batch_norms
+
+    # The ranges are known, so the crop only says how large the picture is; one of one colour would be refused.
+    size = np.zeros((1, contract.input_wh[1], contract.input_wh[0], 3), dtype=np.uint8)
+    size[0, 0, 0] = 255
+    with quiet_libraries():
+        import_extra("Fitting on quantized features", "torchao.quantization.pt2e.quantize_pt2e", "convert")
+        graph = quantize_static(
+            fold_batch_norms(network), size, quantization.recipe, int32_bias=False, ranges=quantization.ranges
+        )
+    return quantization, graph
 
 
 def _print(name: str, choice: str, fit: ScoreFit | None) -> None:
@@ -82,4 +171,5 @@ def _print(name: str, choice: str, fit: ScoreFit | None) -> None:
         values = [getattr(scores, field) for scores in (fit.before, fit.held_out)]
         table.add_row(label, *("–" if value is None else f"{100 * value:.1f}" for value in values))
     out.print(table)
-    out.print(f"fitted on {fit.pictures} pictures, one of five held out; best after {fit.epochs} epochs")
+    held = f"best after {fit.epochs} epochs" if fit.head is not None else f"{fit.epochs} epochs"
+    out.print(f"fitted on {fit.pictures} pictures, one of five held out; {held}")

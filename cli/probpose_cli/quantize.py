@@ -61,6 +61,7 @@ def command(
     torch = import_extra("Quantizing", "torch", "convert")
     from probpose_convert.quiet import quiet_libraries
     from probpose_models import open_checkpoint
+    from probpose_models.confidence_head import without_confidence_head
     from probpose_quant.quantization import save_quantized
 
     with quiet_libraries():
@@ -71,7 +72,8 @@ def command(
     given = {name: value for name, value in settings.items() if value is not None}
     _check_arguments(qat, data, given, resume, check, max_drop)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    reference, contract = open_checkpoint(checkpoint)
+    # The features change, so a head that was fitted on them goes: `calibrate --scores ccnet` fits one on what comes out.
+    reference, contract = without_confidence_head(*open_checkpoint(checkpoint))
     model = reference
     out_dir.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
@@ -127,8 +129,11 @@ def hold_accuracy(
     max_drop: float | None,
 ) -> Quantization:
     """The quantization of a checkpoint, or one found by calibration, with the blocks in float that Ex-AP needs."""
+    from probpose_models.confidence_head import without_confidence_head
+
     _check_gate(check, max_drop)
     assert max_drop is not None
+    model, contract = without_confidence_head(model, contract)
     quantization = quantization or _calibrate(model, contract, calib, count, ())
     quantization, found = _keep_accuracy(model, model, contract, quantization, check, max_drop, calib)
     err.print(f"Ex-AP {found['Ex-AP in full precision']:.2f} in float, int8: {found[STEPS]}")

@@ -27,6 +27,7 @@ class Parity:
     probability_mean_abs: mean absolute difference over all probabilities of the three kinds.
     expert_logits_relative, expert_map_overlap, expert_keypoint_shift_cell: the same figures for the second map of a
         network with two, else None.
+    confidence_max_abs, confidence_mean_abs: differences of what a confidence head says, else None.
     """
 
     crops: int
@@ -41,6 +42,8 @@ class Parity:
     expert_logits_relative: float | None = None
     expert_map_overlap: float | None = None
     expert_keypoint_shift_cell: float | None = None
+    confidence_max_abs: float | None = None
+    confidence_mean_abs: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

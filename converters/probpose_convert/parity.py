@@ -115,6 +115,7 @@ def check_parity(parity: Parity, precision: str) -> None:
         ("probability_mean_abs", parity.probability_mean_abs, bound.probability_mean_abs),
         ("expert_logits_relative", parity.expert_logits_relative, bound.logits_relative),
         ("expert_keypoint_shift_cell", parity.expert_keypoint_shift_cell, bound.keypoint_shift_cell),
+        ("confidence_mean_abs", parity.confidence_mean_abs, bound.probability_mean_abs),
     )
     broken = [
         f"{name} {value:.4g} (at most {limit:g})"
@@ -144,6 +145,9 @@ def _compare(reference: RawOutputs, outputs: RawOutputs, contract: ModelContract
     expert = None
     if reference.expert_logits is not None and outputs.expert_logits is not None:
         expert = _compare_maps(reference.expert_logits, outputs.expert_logits, contract, contract.padding)
+    head = None
+    if reference.confidence is not None and outputs.confidence is not None:
+        head = np.abs(outputs.confidence.astype(np.float64) - reference.confidence)
     presence, visibility, quality = (
         figures.confidence if expected is None or got is None else np.abs(got.astype(np.float64) - expected)
         for expected, got in (
@@ -165,6 +169,8 @@ def _compare(reference: RawOutputs, outputs: RawOutputs, contract: ModelContract
         expert_logits_relative=None if expert is None else expert.relative,
         expert_map_overlap=None if expert is None else expert.overlap,
         expert_keypoint_shift_cell=None if expert is None else expert.shift_cell,
+        confidence_max_abs=None if head is None else float(head.max()),
+        confidence_mean_abs=None if head is None else float(head.mean()),
     )
 
 

@@ -22,7 +22,7 @@ from probpose_convert.tflite_flatbuffer import operator_name, read_flatbuffer
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.extras import import_extra
 from probpose_models.deploy import Deployable
-from probpose_quant.blocks import lies_in
+from probpose_quant.blocks import ALWAYS_FLOAT, lies_in
 from probpose_quant.calibrate import export_graph
 from probpose_quant.fold_batch_norms import fold_batch_norms
 from probpose_quant.quantization import Quantization
@@ -34,6 +34,7 @@ frameworks sum in another order: 1e-5 was seen."""
 _FLOAT32 = 0
 """Number of the type in TFLite's schema."""
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
+_ALWAYS_FLOAT = tuple(f"model.{name}" for name in ALWAYS_FLOAT)
 _MOVERS = ("PAD", "RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS")
 _CARRIERS = ("ADD", "RESIZE_BILINEAR", "MAX_POOL_2D")
 
@@ -93,7 +94,7 @@ def carry_ranges(
     for operator in graph.operators:
         kind, output = operator_name(flat, operator), operator.outputs[0]
         sources = [index for index in operator.inputs if index in looks]
-        in_float = lies_in(name_of[output].partition("#")[0].replace("/", "."), float_blocks)
+        in_float = _lies_in(name_of[output], (*float_blocks, *_ALWAYS_FLOAT))
         if kind in _WEIGHTED and not in_float:
             wanted += sources
         elif kind in _WEIGHTED or (kind in _CARRIERS and not all(index in keys for index in (*sources, output))):
@@ -106,6 +107,17 @@ def carry_ranges(
         ranges[name_of[index]] = np.full(shape, low, np.float32), np.full(shape, high, np.float32)
     weights = weight_ranges(content, ranges)
     return CarriedRanges(ranges={**ranges, **weights}, float_outputs=frozenset(stays), carried=len(keys))
+
+
+def always_float_outputs(content: bytes) -> frozenset[str]:
+    """Names of the outputs of the operators of a float TFLite model that no recipe quantizes."""
+    (graph,) = read_flatbuffer(content).subgraphs
+    names = (graph.tensors[operator.outputs[0]].name.decode() for operator in graph.operators)
+    return frozenset(name for name in names if _lies_in(name, _ALWAYS_FLOAT))
+
+
+def _lies_in(tensor: str, paths: Iterable[str]) -> bool:
+    return lies_in(tensor.partition("#")[0].replace("/", "."), paths)
 
 
 class _Watcher(Interpreter):

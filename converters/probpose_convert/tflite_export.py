@@ -40,7 +40,7 @@ from probpose_convert.export_result import ExportResult
 from probpose_convert.parity import checked_result
 from probpose_convert.pending_output import pending_output
 from probpose_convert.tflite_calibrate import Ranges, activation_ranges, weight_ranges
-from probpose_convert.tflite_carry import carry_ranges
+from probpose_convert.tflite_carry import always_float_outputs, carry_ranges
 from probpose_convert.tflite_decode import append_decode
 from probpose_convert.tflite_flatbuffer import with_contract
 from probpose_convert.tflite_graph import float_tflite
@@ -126,7 +126,7 @@ def _ranges(
     crops = config.calibration_crops
     assert crops is not None  # resolve_recipe refused that
     activations = activation_ranges(content, crops, progress=progress)
-    return {**activations, **weight_ranges(content, activations)}, frozenset()
+    return {**activations, **weight_ranges(content, activations)}, always_float_outputs(content)
 
 
 def _versions(recipe: str) -> dict[str, str]:

@@ -93,6 +93,7 @@ def decoded_contract(contract: ModelContract) -> ModelContract:
         quality_scale=ones,
         quality_bias=zeros,
         scores={},
+        confidence_head=False,
     )
 
 

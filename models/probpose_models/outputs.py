@@ -16,6 +16,7 @@ class PoseOutputs(NamedTuple):
         window. A plain heatmap network gives its heatmaps.
     presence, visibility, quality: (N, K) logits of the three probabilities; None from a plain heatmap network.
     expert_logits: (N, K, H, W) map logits over the input window from a network with two maps, else None.
+    confidence: (N, K, 2) logits of what a `ConfidenceHead` says, else None.
     """
 
     logits: Tensor
@@ -23,3 +24,4 @@ class PoseOutputs(NamedTuple):
     visibility: Tensor | None = None
     quality: Tensor | None = None
     expert_logits: Tensor | None = None
+    confidence: Tensor | None = None

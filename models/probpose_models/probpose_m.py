@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probpose_edge.exceptions import InputError
+from probpose_models.confidence_head import ConfidenceHead, add_confidence_head
 from probpose_models.larger_window import LargerWindowHead
 from probpose_models.layers import conv_bn_relu, upsample2x
 from probpose_models.mobilenet_v2 import MobileNetV2
@@ -40,12 +41,14 @@ class MapHead(nn.Module):
         self.fuse4 = conv_bn_relu(64, 64, 3)
         self.final = nn.Conv2d(64, keypoints, 1)
 
-    def forward(self, stride4: Tensor, stride8: Tensor, stride16: Tensor, stride32: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits and the features at stride 16 that the scalar heads read."""
+    def forward(
+        self, stride4: Tensor, stride8: Tensor, stride16: Tensor, stride32: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the logits, the features at stride 16 that the scalar heads read, and those the logits are made of."""
         x16 = self.fuse16(F.relu(upsample2x(self.lateral32(stride32)) + self.lateral16(stride16)))
         x8 = self.fuse8(F.relu(upsample2x(self.down16(x16)) + self.lateral8(stride8)))
         x4 = self.fuse4(F.relu(upsample2x(self.down8(x8)) + self.lateral4(stride4)))
-        return self.final(x4), x16
+        return self.final(x4), x16, x4
 
 
 class ScalarHead(nn.Module):
@@ -72,7 +75,8 @@ class ProbPoseM(nn.Module):
 
     With a `window_ratio` above 1 (probpose-m-dh) a second map over the larger window gives `PoseOutputs.logits`, and
     the one over the input window gives `PoseOutputs.expert_logits`. With `input_wh` (96, 128) crops and maps have half
-    the side, and the weights the same shapes. Without `scalar_heads` this is a plain heatmap network.
+    the side, and the weights the same shapes. Without `scalar_heads` this is a plain heatmap network. A
+    `confidence_head` is fitted afterwards, on the finished network.
 
     Raises `InputError` for another size, or two maps without scalar heads.
     """
@@ -84,6 +88,7 @@ class ProbPoseM(nn.Module):
         window_ratio: float = 1.0,
         input_wh: tuple[int, int] = INPUT_WH,
         scalar_heads: bool = True,
+        confidence_head: bool = False,
     ) -> None:
         super().__init__()
         self.input_wh = (input_wh[0], input_wh[1])
@@ -121,6 +126,9 @@ class ProbPoseM(nn.Module):
             self.larger_map_head = LargerWindowHead(160, keypoints, feature_wh, window_ratio)
             self.larger_map_head.apply(_initialise)
             nn.init.normal_(self.larger_map_head.final.weight, std=0.01)
+        self.confidence_head: ConfidenceHead | None = None
+        if confidence_head:
+            add_confidence_head(self)
 
     @property
     def name(self) -> str:
@@ -130,21 +138,23 @@ class ProbPoseM(nn.Module):
     @property
     def sizes(self) -> dict[str, Any]:
         """What a checkpoint records to build the same network again."""
-        return {"input_wh": self.input_wh, "scalar_heads": self.presence_head is not None}
+        sizes: dict[str, Any] = {"input_wh": self.input_wh, "scalar_heads": self.presence_head is not None}
+        return sizes if self.confidence_head is None else {**sizes, "confidence_head": True}
 
     def forward(self, x: Tensor) -> PoseOutputs:
-        logits, features = self.map_head(*self.backbone(x))
+        logits, features, penultimate = self.map_head(*self.backbone(x))
+        head = self.confidence_head
         if self.presence_head is None or self.visibility_head is None or self.quality_head is None:
-            return PoseOutputs(logits)
+            return PoseOutputs(logits, confidence=None if head is None else head(penultimate, logits, ()))
         larger = None if self.larger_map_head is None else self.larger_map_head(features)
         # Quality chases the maps' own accuracy, a moving target that must not steer them: detached, as in the paper.
         # Presence and visibility may shape the features of this small network.
+        scalars = self.presence_head(features), self.visibility_head(features), self.quality_head(features.detach())
         return PoseOutputs(
             logits if larger is None else larger,
-            self.presence_head(features),
-            self.visibility_head(features),
-            self.quality_head(features.detach()),
+            *scalars,
             None if larger is None else logits,
+            None if head is None else head(penultimate, logits, scalars),
         )
 
 

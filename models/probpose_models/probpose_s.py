@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from probpose_edge.exceptions import InputError
+from probpose_models.confidence_head import ConfidenceHead, add_confidence_head
 from probpose_models.larger_window import LargerWindowHead
 from probpose_models.outputs import PoseOutputs
 from probpose_models.vit import VisionTransformer
@@ -26,8 +29,10 @@ class DeconvHead(nn.Module):
         self.final = nn.Conv2d(hidden[1], keypoints, 1)
         nn.init.normal_(self.final.weight, std=0.01)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.final(self.deconvolutions(x))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the map logits and the features they are made of."""
+        features = self.deconvolutions(x)
+        return self.final(features), features
 
 
 class PooledScalarHead(nn.Module):
@@ -62,6 +67,7 @@ class ProbPoseS(nn.Module):
     window_ratio: above 1 (probpose-s-dh) a second map over the larger window gives `PoseOutputs.logits`, and the one
         over the input window gives `PoseOutputs.expert_logits`.
     drop_path: stochastic depth in training, see `VisionTransformer`.
+    confidence_head: with a `ConfidenceHead`, which is fitted afterwards, on the finished network.
 
     Raises `InputError` for sizes that do not fit together.
     """
@@ -80,6 +86,7 @@ class ProbPoseS(nn.Module):
         scalar_heads: bool = True,
         window_ratio: float = 1.0,
         drop_path: float = 0.1,
+        confidence_head: bool = False,
     ) -> None:
         super().__init__()
         if window_ratio != 1 and not scalar_heads:
@@ -87,7 +94,7 @@ class ProbPoseS(nn.Module):
         self.keypoints = keypoints
         self.window_ratio = window_ratio
         self.temperature = 0.5 if scalar_heads else 1.0
-        self.sizes = {
+        self._sizes = {
             "channels": channels,
             "depth": depth,
             "heads": heads,
@@ -108,6 +115,14 @@ class ProbPoseS(nn.Module):
             feature_wh = (self.input_wh[0] // 16, self.input_wh[1] // 16)
             self.larger_map_head = LargerWindowHead(channels, keypoints, feature_wh, window_ratio)
             nn.init.normal_(self.larger_map_head.final.weight, std=0.01)
+        self.confidence_head: ConfidenceHead | None = None
+        if confidence_head:
+            add_confidence_head(self)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What a checkpoint records to build the same network again."""
+        return self._sizes if self.confidence_head is None else {**self._sizes, "confidence_head": True}
 
     @property
     def name(self) -> str:
@@ -118,16 +133,17 @@ class ProbPoseS(nn.Module):
 
     def forward(self, x: Tensor) -> PoseOutputs:
         features = self.backbone(x)
-        logits = self.map_head(features)
+        logits, penultimate = self.map_head(features)
+        head = self.confidence_head
         if self.presence_head is None or self.visibility_head is None or self.quality_head is None:
-            return PoseOutputs(logits)
+            return PoseOutputs(logits, confidence=None if head is None else head(penultimate, logits, ()))
         larger = None if self.larger_map_head is None else self.larger_map_head(features)
         # The scalar heads read the features without steering them, as in the published model.
-        scalars = features.detach()
+        fixed = features.detach()
+        scalars = self.presence_head(fixed), self.visibility_head(fixed), self.quality_head(fixed)
         return PoseOutputs(
             logits if larger is None else larger,
-            self.presence_head(scalars),
-            self.visibility_head(scalars),
-            self.quality_head(scalars),
+            *scalars,
             None if larger is None else logits,
+            None if head is None else head(penultimate, logits, scalars),
         )

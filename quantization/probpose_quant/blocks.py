@@ -10,18 +10,24 @@ from probpose_edge.exceptions import InputError
 
 _OPENED = ("backbone", "map_head")
 """Parts of a network whose own parts are blocks: the others are small."""
+ALWAYS_FLOAT = ("confidence_head",)
+"""Parts that no recipe quantizes: a head of a few thousand weights, fitted on the features of the quantized network."""
 
 
 def block_names(model: nn.Module) -> tuple[str, ...]:
     """Names of the blocks of a network of the family, in its own order.
 
     A transformer block, an inverted residual or one layer of a pyramid is a block, and so is each scalar head. Parts
-    without weights belong to none.
+    without weights belong to none, and those that are `ALWAYS_FLOAT` are none.
     """
     names: list[str] = []
     for name, part in model.named_children():
         names += _opened(name, part) if name in _OPENED and list(part.children()) else [name]
-    return tuple(name for name in names if any(True for _ in model.get_submodule(name).parameters()))
+    return tuple(
+        name
+        for name in names
+        if name not in ALWAYS_FLOAT and any(True for _ in model.get_submodule(name).parameters())
+    )
 
 
 def check_blocks(model: nn.Module, wanted: Iterable[str]) -> None:

@@ -14,10 +14,14 @@ from probpose_models.outputs import PoseOutputs
 
 
 class TrainedOutputs(Deployable):
-    """`Deployable` that gives what losses want: logits of the scalars too, in the order of `PoseOutputs`."""
+    """`Deployable` that gives what losses want: logits of the scalars too, in the order of `PoseOutputs`.
+
+    A confidence head is left out: it is fitted on the finished network.
+    """
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(value for value in self.model(self.normalise(image)) if value is not None)
+        outputs: PoseOutputs = self.model(self.normalise(image))
+        return tuple(value for value in outputs._replace(confidence=None) if value is not None)
 
 
 class GraphRuntime:

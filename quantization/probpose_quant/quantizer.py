@@ -23,7 +23,7 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from probpose_edge.exceptions import InputError
-from probpose_quant.blocks import lies_in
+from probpose_quant.blocks import ALWAYS_FLOAT, lies_in
 from probpose_quant.fixed_ranges import Range, known_spec, learned_spec, trained_weight_spec
 from probpose_quant.observers import activation_spec, weight_spec
 from probpose_quant.recipe import Recipe
@@ -77,7 +77,7 @@ class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
         self._sources: dict[Node, Node] = {}
         integer: set[Node] = set()
         for node in model.graph.nodes:
-            if node.op != "call_function" or lies_in(module_path(node), self._recipe.float_blocks):
+            if node.op != "call_function" or lies_in(module_path(node), (*self._recipe.float_blocks, *ALWAYS_FLOAT)):
                 continue
             if node.target in _CONVOLUTIONS:
                 self._annotate_weighted(node)
@@ -156,9 +156,14 @@ def _with_activation(node: Node) -> Node:
 
 
 def _ends_in_output(node: Node) -> bool:
-    """Whether the value only goes, reshaped or through a sigmoid, to the outputs of the network."""
+    """Whether the value only goes, reshaped or through a sigmoid, to outputs of the network, or to what is float."""
     to_output = (aten.flatten.using_ints, aten.sigmoid.default)
-    return all(user.op == "output" or (user.target in to_output and _ends_in_output(user)) for user in node.users)
+    return all(
+        user.op == "output"
+        or lies_in(module_path(user), ALWAYS_FLOAT)
+        or (user.target in to_output and _ends_in_output(user))
+        for user in node.users
+    )
 
 
 def _pads_for_convolution(node: Node) -> bool:

@@ -226,7 +226,7 @@ class PoseEstimator:
             maps=maps if return_maps else None,
             map_kind=self._map_kind(return_maps),
         )
-        return poses if self._scorer is None else self._scorer.score(poses, raw.logits)
+        return poses if self._scorer is None else self._scorer.score(poses, raw)
 
     def _check_outputs(self, raw: RawOutputs, n: int) -> None:
         k, (width, height) = len(self.contract.keypoint_names), self.contract.heatmap_wh
@@ -238,7 +238,8 @@ class PoseEstimator:
             )
         for name, values in outputs.items():
             is_map = name.endswith("logits")
-            shape: tuple[int, ...] = (n, k, height, width) if is_map else (n, k, 2) if name == "keypoints" else (n, k)
+            in_pairs = name in ("keypoints", "confidence")
+            shape: tuple[int, ...] = (n, k, height, width) if is_map else (n, k, 2) if in_pairs else (n, k)
             if values.shape != shape:
                 raise ModelFileError(
                     f"The model's output {name!r} must have shape {shape} by its metadata, got {values.shape}. Convert "

@@ -67,7 +67,7 @@ def test_the_closed_form_is_set_and_taken_back_in_place(cli, drawn_set: Path, on
 def test_other_scores_are_refused(cli, drawn_set: Path, onnx: Path) -> None:
     done = cli("calibrate", onnx, "--scores", "best", "--data", data(drawn_set))
     assert done.code != 0
-    assert "The scores must be one of closed-form, learned, mean-quality, got 'best'." in done.err
+    assert "The scores must be one of closed-form, learned, ccnet, mean-quality, got 'best'." in done.err
 
 
 def test_pictures_that_scores_were_learned_on_are_not_judged_on(cli, drawn_set: Path, onnx: Path) -> None:
@@ -86,3 +86,70 @@ def test_another_calibration_takes_learned_scores_back(cli, drawn_set: Path, onn
         contract = read_contract(onnx)
         assert contract.scores == left
         assert not [name for name in contract.calibration if name.startswith("scores_")]
+
+
+def tiny_checkpoint(path: Path, *, heatmap: bool = False) -> Path:
+    pytest.importorskip("torch", reason="needs the extra train")
+    import torch
+
+    from probpose_models import ProbPoseM, checkpoint_contract, save_checkpoint
+
+    torch.manual_seed(0)
+    model = ProbPoseM(input_wh=(96, 128), scalar_heads=not heatmap).eval()
+    torch.nn.init.normal_(model.map_head.final.weight, std=0.1)
+    save_checkpoint(path, model, checkpoint_contract(model))
+    return path
+
+
+@pytest.mark.parametrize("heatmap", [False, True])
+def test_a_head_is_fitted_into_a_checkpoint_and_the_network_stays(
+    cli, drawn_set: Path, tmp_path: Path, heatmap: bool
+) -> None:
+    path = tiny_checkpoint(tmp_path / "m.safetensors", heatmap=heatmap)
+    done = cli(
+        "calibrate", path, "--scores", "ccnet", "--rounds", 1, "--data", data(drawn_set), "--out", tmp_path / "out",
+        "--json",
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    from probpose_models import load_checkpoint
+
+    (before, old), (after, new) = load_checkpoint(path), load_checkpoint(tmp_path / "out" / "m.safetensors")
+    assert (old.confidence_head, new.confidence_head, new.scores) == (False, True, {"kind": "ccnet"})
+    assert new.output_names == (*old.output_names, "confidence")
+    assert new.calibration["scores_data"] == "annotations.json"
+    weights = after.state_dict()
+    assert all(bool((weights[name] == value).all()) for name, value in before.state_dict().items())
+    # Fitted once more it is the same, and other scores are only another word in the metadata.
+    first = (tmp_path / "out" / "m.safetensors").read_bytes()
+    assert cli(
+        "calibrate", tmp_path / "out" / "m.safetensors", "--scores", "ccnet", "--rounds", 1, "--data", data(drawn_set)
+    ).code == 0  # fmt: skip
+    assert (tmp_path / "out" / "m.safetensors").read_bytes() == first
+    assert cli("calibrate", tmp_path / "out" / "m.safetensors", "--scores", "mean-quality").code == 0
+    _, changed = load_checkpoint(tmp_path / "out" / "m.safetensors")
+    assert (changed.scores, changed.confidence_head) == ({}, True)
+    assert changed.calibration == new.calibration
+
+
+def test_a_file_without_the_head_or_data_says_what_to_do(cli, drawn_set: Path, onnx: Path, tmp_path: Path) -> None:
+    done = cli("calibrate", onnx, "--scores", "ccnet", "--data", data(drawn_set))
+    assert done.code == 2
+    assert "that of this onnx file of probpose-m has none. Fit one on its .safetensors checkpoint" in " ".join(
+        done.err.split()
+    )
+    for choice, path in (("learned", onnx), ("ccnet", tiny_checkpoint(tmp_path / "m.safetensors"))):
+        done = cli("calibrate", path, "--scores", choice)
+        assert done.code == 2
+        assert f"Scores of the kind {choice} are learned from persons. Name them: --data" in " ".join(done.err.split())
+    done = cli("calibrate", onnx)
+    assert done.code == 2
+    assert "Calibration needs labelled persons. Name them: --data annotations.json:images/." in done.err
+    few = json.loads((drawn_set / "annotations.json").read_text())
+    few["annotations"] = [each for each in few["annotations"] if each["image_id"] == few["images"][0]["id"]]
+    (tmp_path / "few.json").write_text(json.dumps(few))
+    done = cli(
+        "calibrate", tmp_path / "m.safetensors", "--scores", "ccnet", "--rounds", 1,
+        "--data", f"{tmp_path / 'few.json'}:{drawn_set / 'images'}",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "Learning scores needs at least 5 pictures, one of five is held out, got 1." in " ".join(done.err.split())

@@ -63,6 +63,7 @@ def test_documents_of_schema_1_are_read(contract: ModelContract) -> None:
         "output_kind",
         "self_test",
         "scores",
+        "confidence_head",
     )
     for name in newer:
         del document[name]
@@ -79,7 +80,7 @@ def test_documents_of_schema_1_are_read(contract: ModelContract) -> None:
 def test_documents_of_schema_2_have_no_calibration_of_the_quality(contract: ModelContract) -> None:
     document = json.loads(contract.to_json())
     del document["quality_scale"], document["quality_bias"], document["output_kind"], document["self_test"]
-    del document["scores"]
+    del document["scores"], document["confidence_head"]
     old = ModelContract.from_json(json.dumps({**document, "schema_version": 2}))
     assert old == contract
     assert (old.quality_scale, old.quality_bias) == ((1.0,) * 5, (0.0,) * 5)

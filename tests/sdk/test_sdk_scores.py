@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from probpose_edge import ModelContract, PoseEstimator, RawOutputs
-from probpose_edge.exceptions import MetadataError
+from probpose_edge.exceptions import MetadataError, ModelFileError
 from probpose_edge.scores.score_features import FEATURES
 from probpose_edge.scores.score_head import ScoreHead, read_score_head, weighted_scores
 from probpose_edge.scores.score_poses import features_of
@@ -123,7 +124,7 @@ def test_nobody_has_no_scores(contract: ModelContract, head: ScoreHead) -> None:
     [
         (
             lambda s: s.update(kind="magic"),
-            r"must be of the kind closed-form or learned, got 'magic'.*calibrate --scores",
+            r"must be of one of the kinds closed-form, learned, ccnet, got 'magic'.*calibrate --scores",
         ),
         (lambda s: s.update(features=["presence"]), r"must read the features presence, .*got \['presence'\]"),
         (lambda s: s.pop("out"), r"finite numbers for every feature and keypoint, got KeyError: 'out'"),
@@ -145,3 +146,28 @@ def test_scores_that_cannot_be_used_are_refused(
 def test_a_file_that_decodes_inside_has_no_scores(contract: ModelContract) -> None:
     with pytest.raises(MetadataError, match="decodes its maps inside must have an empty metadata field 'scores'"):
         contract.replace(output_kind="decoded", scores={"kind": "closed-form"})
+
+
+def test_a_head_in_the_network_says_how_far_to_trust_a_pose(contract: ModelContract) -> None:
+    raw = Answers().raw
+    said = np.random.default_rng(0).uniform(0.1, 0.9, (*raw.quality.shape, 2)).astype(np.float32)
+    raw = dataclasses.replace(raw, confidence=said)
+    with_head = contract.replace(confidence_head=True, scores={"kind": "ccnet"})
+    assert with_head.output_names == (*contract.output_names, "confidence")
+    found = PoseEstimator(Answers(), with_head).decode_outputs(raw, WINDOWS)
+    wanted = (said[..., 0] * said[..., 1]).sum(axis=1) / said[..., 1].sum(axis=1)
+    np.testing.assert_allclose(found.scores, wanted, rtol=1e-6)
+    plain = PoseEstimator(Answers(), contract.replace(confidence_head=True)).decode_outputs(raw, WINDOWS)
+    np.testing.assert_array_equal(plain.keypoints, found.keypoints)
+    with pytest.raises(ModelFileError, match=r"must have the outputs .*confidence, but it gives"):
+        PoseEstimator(Answers(), with_head).decode_outputs(Answers().raw, WINDOWS)
+    wrong = dataclasses.replace(raw, confidence=said[..., :1])
+    with pytest.raises(ModelFileError, match=r"output 'confidence' must have shape \(\d+, 5, 2\)"):
+        PoseEstimator(Answers(), with_head).decode_outputs(wrong, WINDOWS)
+
+
+def test_scores_of_a_head_need_one(contract: ModelContract) -> None:
+    with pytest.raises(MetadataError, match="come from a confidence head in the network, and this file has none"):
+        PoseEstimator(Answers(), contract.replace(scores={"kind": "ccnet"}))
+    with pytest.raises(MetadataError, match="'confidence_head' must be true or false, and false for a file that decod"):
+        contract.replace(output_kind="decoded", confidence_head=True)

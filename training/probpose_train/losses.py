@@ -222,7 +222,7 @@ def compute_losses(
 
 
 def _checked(outputs: PoseOutputs, kernels: LossKernels) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    logits, presence, visibility, quality, expert_logits = outputs
+    logits, presence, visibility, quality, expert_logits, _ = outputs
     if presence is None or visibility is None or quality is None:
         raise TrainingError(
             "The losses of ProbPose need a network with presence, visibility and quality, and this one gives a plain "

@@ -27,6 +27,7 @@ from probpose_eval.calibration.fit_coverage import (
 )
 from probpose_eval.calibration.fit_logit import LogitFit, fit_logit
 from probpose_eval.calibration.measure_presence_rates import measure_presence_rates
+from probpose_eval.calibration.picture_hashes import PICTURE_HASHES_KEY
 from probpose_eval.calibration.quality_samples import QualitySamples
 from probpose_eval.metrics.confidence_scores import confidence_scores
 from probpose_eval.metrics.coverage import Standing, coverage, coverage_error
@@ -89,6 +90,7 @@ class Calibration:
         """The contract with the fitted numbers and, in ``calibration``, these and `record` (data, hashes)."""
         after, held_out = self.presence_fitted[self.chosen], self.presence_held_out[self.chosen]
         was = self.presence_before
+        lasting = ("int8_", "scores_") if before.confidence_head else ("int8_",)
         calibration: dict[str, float | str] = {
             TEMPERATURE_KEY: self.coverage_fit.temperature,
             LOST_SHARE_KEY: self.coverage_fit.lost_share,
@@ -118,11 +120,15 @@ class Calibration:
             "presence_keypoints_present": self.present,
             "presence_keypoints_absent": self.absent,
             **record,
-            # What the file's int8 ranges were taken from stays true.
-            **{name: value for name, value in before.calibration.items() if name.startswith("int8_")},
+            # What the file's int8 ranges were taken from stays true, and what a head in its network was fitted on.
+            **{name: value for name, value in before.calibration.items() if name.startswith(lasting)},
         }
-        # Learned scores read the numbers that change here; the closed form has none of its own.
-        scores = before.scores if before.scores.get("kind") == "closed-form" else {}
+        if before.confidence_head and PICTURE_HASHES_KEY in before.calibration:
+            hashes = f"{before.calibration[PICTURE_HASHES_KEY]} {calibration.get(PICTURE_HASHES_KEY, '')}".split()
+            calibration[PICTURE_HASHES_KEY] = " ".join(sorted(set(hashes)))
+        # Learned scores read the numbers that change here; the closed form has none of its own, the head in the network
+        # reads its features.
+        scores = {} if before.scores.get("kind") == "learned" else before.scores
         return before.replace(
             presence_scale=self.presence_fit.scale,
             presence_bias=self.presence_fit.bias,

@@ -10,7 +10,7 @@ from probpose_edge.scores.score_head import SCORE_KINDS
 from probpose_eval.calibration.fit_score_head import ScoreFit
 from probpose_eval.calibration.picture_hashes import PICTURE_HASHES_KEY
 
-MEAN_QUALITY = "mean-quality"
+MEAN_QUALITY, IN_NETWORK = "mean-quality", "ccnet"
 CHOICES = (*SCORE_KINDS, MEAN_QUALITY)
 _PREFIX = "scores_"
 
@@ -24,10 +24,10 @@ def check_choice(choice: str) -> None:
 def with_scores(
     contract: ModelContract, choice: str, fit: ScoreFit | None = None, record: dict[str, Any] | None = None
 ) -> ModelContract:
-    """The contract with other scores; a fit, for "learned" scores only, and a record of its data replace older ones.
+    """The contract with other scores; a fit ("learned" and "ccnet" only) and a record of its data replace older ones.
 
     The pictures of the fit are added to those that the file was calibrated on. Raises `InputError` as `check_choice`,
-    and for a file that decodes its maps inside.
+    for a file that decodes its maps inside, and for "ccnet" without a fit in a file whose network has no such head.
     """
     check_choice(choice)
     if contract.output_kind == "decoded":
@@ -37,6 +37,15 @@ def with_scores(
         )
     kept = {name: value for name, value in contract.calibration.items() if not name.startswith(_PREFIX)}
     if fit is None:
+        if choice == IN_NETWORK and not contract.confidence_head:
+            raise InputError(
+                f"Scores of the kind {IN_NETWORK} come from a head in the network, and that of this {contract.format} "
+                f"file of {contract.model} has none. Fit one on its .safetensors checkpoint (--scores {IN_NETWORK}), then "
+                "convert it."
+            )
+        if contract.confidence_head:
+            # The head stays in the file, and so does what it was fitted on.
+            kept = contract.calibration
         return contract.replace(scores={} if choice == MEAN_QUALITY else {"kind": choice}, calibration=kept)
     record = dict(record or {})
     hashes = f"{kept.get(PICTURE_HASHES_KEY, '')} {record.pop(PICTURE_HASHES_KEY, '')}".split()
@@ -52,7 +61,8 @@ def with_scores(
         "pictures": fit.pictures,
     }
     return contract.replace(
-        scores=fit.head.to_dict(),
+        scores={"kind": IN_NETWORK} if fit.head is None else fit.head.to_dict(),
+        confidence_head=contract.confidence_head or fit.head is None,
         calibration={
             **kept,
             **({PICTURE_HASHES_KEY: " ".join(sorted(set(hashes)))} if hashes else {}),

@@ -27,13 +27,14 @@ _COUNTING = 0.3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoreFit:
-    """A head, and scores on the held-out pictures: as the file gave them, and as the head does.
+    """A head (None of one that is part of the network), and scores on the held-out pictures: as the file gave them, and
+    as the head does.
 
     The epoch was chosen on the held-out pictures, and they are disturbed like the others: how good the scores are
     elsewhere, only another set tells.
     """
 
-    head: ScoreHead
+    head: ScoreHead | None
     before: ConfidenceScores
     held_out: ConfidenceScores
     epochs: int

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probpose_edge import PoseEstimator
+from probpose_edge import PoseEstimator, Poses
 from probpose_edge.exceptions import InputError
 from probpose_edge.scores.score_poses import features_of
 from probpose_edge.window import box_to_window, crop_windows
@@ -54,11 +55,13 @@ def collect_score_samples(
     seed: int = 0,
     batch: int = 16,
     progress: Callable[[int, int], None] | None = None,
+    look: Callable[[Poses, Any], NDArray[np.floating]] | None = None,
 ) -> ScoreSamples:
     """Run a model `rounds` times over every labelled person, each time with another jittered box and disturbed crop.
 
     A network is over-sure on pictures that it was trained on; where it is made to err there, its answers tell how it
-    looks when it does. progress: called with (crops done, crops in all).
+    looks when it does. progress: called with (crops done, crops in all). look: (poses, what the runtime gave for them)
+    → (N, K, F) features; without it those of `score_features`.
 
     Raises `InputError` for a file that decodes its maps inside and for fewer than 1 round, `AnnotationError` for a set
     with other keypoints, and as `read_picture`.
@@ -93,7 +96,7 @@ def collect_score_samples(
         found = np.concatenate([poses.keypoints, poses.presence[..., None]], axis=2)
         parts.append(
             ScoreSamples(
-                features=features_of(poses, raw.logits, contract),
+                features=(features_of(poses, raw.logits, contract) if look is None else look(poses, raw).astype(np.float64)),
                 oks=keypoint_oks(own, found, OksRule(), own.counted((1, 2))),
                 scores=poses.scores.astype(np.float64),
                 pictures=np.array([image_id for image_id, _ in rows], dtype=np.int64),

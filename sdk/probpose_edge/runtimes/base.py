@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 from probpose_edge.contract.metadata import DECODED_NAMES, ROUTER_NAMES
 from probpose_edge.exceptions import InputError
 
-OUTPUT_NAMES = ("logits", "presence", "visibility", "quality", "expert_logits")
+OUTPUT_NAMES = ("logits", "presence", "visibility", "quality", "expert_logits", "confidence")
 """Names of the outputs of deployable files, in their documented order."""
-OUTPUT_SETS = (OUTPUT_NAMES, OUTPUT_NAMES[:4], OUTPUT_NAMES[:1], DECODED_NAMES, ROUTER_NAMES)
+_WITHOUT_HEAD = (OUTPUT_NAMES[:5], OUTPUT_NAMES[:4], OUTPUT_NAMES[:1])
+_WITH_HEAD = tuple((*names, "confidence") for names in _WITHOUT_HEAD)
+OUTPUT_SETS = (*_WITHOUT_HEAD, DECODED_NAMES, ROUTER_NAMES, *_WITH_HEAD)
 """What a file has: two maps and the scalars, one map and the scalars, a plain heatmap, keypoints decoded inside, or, of
-a router, one score."""
+a router, one score; the first three also with what a confidence head says."""
 EXPECTED_OUTPUTS = (
     "the float outputs logits, presence, visibility and quality, may have expert_logits besides, has keypoints and "
-    "expected_oks in place of logits, has score alone (a router), or has logits alone"
+    "expected_oks in place of logits, has score alone (a router), or has logits alone; all with logits may have "
+    "confidence besides"
 )
 """`OUTPUT_SETS` in words, for errors."""
 
@@ -35,6 +38,8 @@ class RawOutputs:
         network.
     expert_logits: (N, K, H, W) float32 logits of the second map, over the input window, from a network with two maps
         (then `logits` is over the larger activation window); else None.
+    confidence: (N, K, 2) float32 in [0, 1] from a network with a confidence head, else None: the OKS it expects of each
+        keypoint, and the probability that the keypoint counts in the OKS of the person.
     """
 
     logits: NDArray[np.float32]
@@ -42,6 +47,7 @@ class RawOutputs:
     visibility: NDArray[np.float32] | None = None
     quality: NDArray[np.float32] | None = None
     expert_logits: NDArray[np.float32] | None = None
+    confidence: NDArray[np.float32] | None = None
 
     @property
     def crops(self) -> int:

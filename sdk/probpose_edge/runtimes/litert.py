@@ -24,7 +24,7 @@ from probpose_edge.runtimes.base import (
 )
 from probpose_edge.runtimes.native_session import NativeSession
 
-_RANKS = {"logits": 4, "expert_logits": 4, "keypoints": 3}
+_RANKS = {"logits": 4, "expert_logits": 4, "keypoints": 3, "confidence": 3}
 """Axes of the outputs that are not scalars."""
 
 
@@ -133,7 +133,9 @@ def _find_outputs(path: str | os.PathLike[str], interpreter: Any) -> dict[str, i
         order = [f"output_{number}" for number in range(len(details))]
     outputs = outputs_of(details)
     if outputs is None and set(order) == set(details):
-        outputs = next((names for names in OUTPUT_SETS if 1 < len(names) == len(order)), None)
+        found_ranks = [len(details[name]["shape"]) for name in order]
+        known = (names for names in OUTPUT_SETS if [_RANKS.get(name, 2) for name in names] == found_ranks)
+        outputs = next(known, None) if len(order) > 1 else None
         details = details if outputs is None else {name: details[old] for name, old in zip(outputs, order, strict=True)}
     ranks = {name: len(details[name]["shape"]) if details[name]["dtype"] == np.float32 else 0 for name in outputs or ()}
     if not ranks or any(rank != _RANKS.get(name, 2) for name, rank in ranks.items()):

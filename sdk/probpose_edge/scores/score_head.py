@@ -2,8 +2,9 @@
 
 After Gu et al. 2024, "On the calibration of human pose estimation" (CCNet): a light head beside a frozen network gives
 the OKS of every keypoint, and how likely it counts in the OKS of the person; the score of a person is the mean of the
-first, weighted by the second. Their head reads the penultimate features; this one reads numbers that every deployable
-file gives (see `scores.score_features`): no file changes but for its metadata, and an INT8 file gets its own.
+first, weighted by the second. Their head reads the penultimate features and is a part of the network ("ccnet"): the
+file has one more output for it. `ScoreHead` ("learned") reads numbers that every deployable file gives (see
+`probpose_edge.scores.score_features`): no file changes but for its metadata, and an INT8 file gets its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from probpose_edge.exceptions import MetadataError
 from probpose_edge.scores.score_features import FEATURES
 
-SCORE_KINDS = ("closed-form", "learned")
+SCORE_KINDS = ("closed-form", "learned", "ccnet")
 _LARGEST = 5.0
 """Standardised features are cut here: beyond it nothing was learned."""
 
@@ -72,17 +73,17 @@ def run_layers(
 
 
 def read_score_head(scores: dict[str, Any], keypoints: int) -> ScoreHead | None:
-    """The head that the metadata field `scores` holds; None for the closed form, which has no numbers.
+    """The head that the metadata field `scores` holds; None for the closed form and for "ccnet", which have no numbers.
 
     Raises `MetadataError` for another kind, other features, or numbers that are missing, not finite or of other shapes.
     """
     if not isinstance(scores, dict) or scores.get("kind") not in SCORE_KINDS:
         kind = scores.get("kind") if isinstance(scores, dict) else scores
         raise MetadataError(
-            f"Metadata field 'scores' must be of the kind {' or '.join(SCORE_KINDS)}, got {kind!r}. Run "
+            f"Metadata field 'scores' must be of one of the kinds {', '.join(SCORE_KINDS)}, got {kind!r}. Run "
             "`probpose-edge calibrate --scores` on the file again, or install a newer probpose-edge."
         )
-    if scores["kind"] == "closed-form":
+    if scores["kind"] != "learned":
         return None
     if scores.get("features") != list(FEATURES):
         raise MetadataError(
