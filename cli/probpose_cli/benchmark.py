@@ -11,10 +11,12 @@ import typer
 from rich.table import Table
 
 from probpose_cli.console import out, progress_bar
+from probpose_cli.routed import ROUTED_HELP, RoutedFiles, multiply_adds, open_pair, parse_routed
 
 if TYPE_CHECKING:
     from probpose_eval.benchmark.benchmark import Benchmark, FileTiming
     from probpose_eval.benchmark.latency import Latency
+    from probpose_eval.routing.routing_cost import RoutingCost
 
 
 def command(
@@ -22,6 +24,9 @@ def command(
     threads: int = typer.Option(1, "--threads", help="Threads within one inference."),
     batch: int = typer.Option(1, "--batch", help="Persons at once."),
     rounds: int = typer.Option(50, "--rounds", help="Timed rounds; every round runs each file once."),
+    routed: list[str] = typer.Option(
+        [], "--routed", metavar="ROUTER:SMALL:LARGE", help=f"Also {ROUTED_HELP}, at shares from 0 to 100 %; repeatable."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print all numbers as JSON."),
 ) -> None:
     """Time files in turns on drawn people: the network alone, and the whole way from a picture to poses.
@@ -31,13 +36,22 @@ def command(
     from probpose_eval.benchmark.benchmark import benchmark_files
     from probpose_eval.benchmark.benchmark_verdict import benchmark_verdict
 
+    pairs = [parse_routed(text) for text in routed]
     with progress_bar("measuring") as update:
         result = benchmark_files(
             models, threads=threads, batch=batch, rounds=rounds, progress=lambda what, done, total: update(done, total)
         )
+        routing = {files.labels: _routing(files, threads, rounds) for files in pairs}
     verdict = benchmark_verdict(result)
     if as_json:
-        typer.echo(json.dumps(_document(result, verdict), indent=2))
+        rows = [
+            {
+                **dict(zip(("router", "small", "large"), labels, strict=True)),
+                "costs": list(map(dataclasses.asdict, costs)),
+            }
+            for labels, costs in routing.items()
+        ]
+        typer.echo(json.dumps({**_document(result, verdict), "routing": rows}, indent=2))
         return
     machine = result.machine
     out.print(
@@ -54,6 +68,28 @@ def command(
     out.print(f"energy: {'of ' if measured else 'not measured, '}{result.energy}")
     for sentence in verdict:
         out.print(sentence)
+    for labels, costs in routing.items():
+        out.print(_routing_table(labels, costs))
+
+
+def _routing(files: RoutedFiles, threads: int, rounds: int) -> tuple[RoutingCost, ...]:
+    from probpose_eval.routing.routing_cost import drawn_pictures, measure_routing_cost
+
+    pictures = drawn_pictures()
+    turns = max(rounds // len(pictures), 1)
+    with open_pair(files, threads=threads) as pair:
+        macs = multiply_adds(files, pair)
+        return measure_routing_cost(pair.router, pair.small, pair.large, pictures, rounds=turns, macs=macs)
+
+
+def _routing_table(labels: tuple[str, str, str], costs: tuple[RoutingCost, ...]) -> Table:
+    table = Table(title=f"{labels[1]} and {labels[2]}, mean of a person")
+    for title in ("router, to the large one", "sent", "person ms", "M multiply-adds"):
+        table.add_column(title, justify="left" if title.startswith("router") else "right")
+    for cost in costs:
+        macs = "–" if cost.macs is None else f"{cost.macs / 1e6:.0f}"
+        table.add_row(f"{labels[0]}, {cost.share:.0%}", f"{cost.sent:.0%}", f"{cost.ms:.2f}", macs)
+    return table
 
 
 def _table(result: Benchmark) -> Table:

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,12 @@ import typer
 
 from probpose_cli.console import out, progress_bar
 from probpose_cli.models import open_for_evaluation
+from probpose_cli.routed import ROUTED_HELP, RoutedFiles, multiply_adds, open_pair, parse_routed
 from probpose_edge.exceptions import InputError
 
 if TYPE_CHECKING:
     from probpose_eval import EvaluationSet, Report, ReportConfig, ReportEntry
+    from probpose_eval.routing.routed_report import RoutedReport
 
 SHOWN_PICTURES = 8
 
@@ -56,6 +58,9 @@ def command(
     measured: list[Path] = typer.Option(
         [], "--measured", help="measured.json of such a kit: its rows replace what would be simulated here."
     ),
+    routed: list[str] = typer.Option(
+        [], "--routed", metavar="ROUTER:SMALL:LARGE", help=f"Also {ROUTED_HELP}, at shares from 0 to 100 %; repeatable."
+    ),
 ) -> None:
     """Measure files on a set and on its cropped version, each against the reference, through the SDK."""
     from probpose_eval.report.build_report import DEFAULT_LIMITS, ReportConfig
@@ -84,6 +89,7 @@ def command(
         allow_calibration_pictures=allow_calibration_pictures,
         mac_kit=mac_kit,
         measured=measured,
+        routed=[parse_routed(text) for text in routed],
     )
     for file in report.files:
         out.print(f"{file.label}: {file.verdict}")
@@ -106,6 +112,7 @@ def make_report(
     allow_calibration_pictures: bool = False,
     mac_kit: Path | None = None,
     measured: Sequence[Path] = (),
+    routed: Sequence[RoutedFiles] = (),
 ) -> Report:
     """Measure files, the first of which is the reference, on a set and its cropped version; write the report."""
     from probpose_eval import (
@@ -173,8 +180,41 @@ def make_report(
             pictures=SHOWN_PICTURES if pictures else 0,
             progress=lambda stage, done, total: update_stage(done, total),
         )
+        report = dataclasses.replace(
+            report,
+            routing=tuple(
+                routed_report(files, {"plain": plain, "cropped": cropped}, config, threads, update_stage)
+                for files in routed
+            ),
+        )
         write_report(out_dir, report, drawn)
     return report
+
+
+def routed_report(
+    files: RoutedFiles,
+    sets: dict[str, EvaluationSet],
+    config: ReportConfig,
+    threads: int,
+    update: Callable[[int, int], None],
+) -> RoutedReport:
+    """What a report says of one router and pair."""
+    from probpose_edge.skeletons.skeleton import Skeleton
+    from probpose_eval.routing.routed_report import build_routed_report
+
+    with open_pair(files, threads=threads) as pair:
+        skeleton = Skeleton.of(pair.large.contract)
+        return build_routed_report(
+            pair.router,
+            pair.small,
+            pair.large,
+            {name: data.with_skeleton(skeleton) for name, data in sets.items()},
+            labels=files.labels,
+            definition=config.definition,
+            macs=multiply_adds(files, pair),
+            rounds=min(config.latency_rounds, 2),
+            progress=lambda what, done, total: update(done, total),
+        )
 
 
 def with_measured(

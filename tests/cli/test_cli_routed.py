@@ -13,6 +13,7 @@ import pytest
 from probpose_edge import COCO_17, shipped_model
 from probpose_edge.contract.metadata import METADATA_KEY
 from probpose_edge.routing.router_contract import RouterContract
+from probpose_eval import read_report
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime to run models")
 
@@ -91,3 +92,35 @@ def test_what_is_wrong_is_said(cli: Callable[..., Any], router: Path, drawn_set:
         outcome = cli(*arguments, *(("--out", tmp_path) if arguments[0] == "predict" else ()))
         assert outcome.code == 2
         assert message in " ".join(outcome.err.split())
+
+
+def test_a_report_tells_what_routing_is_worth(
+    cli: Callable[..., Any], router: Path, drawn_set: Path, tmp_path: Path
+) -> None:
+    small = shipped_model("onnx")
+    data = ("--annotations", drawn_set / "annotations.json", "--images", drawn_set / "images")
+    routed = ("--routed", f"{router}:{small}:flip")
+    outcome = cli(
+        "report", small, "--reference", small, *data, *routed, "--no-pictures", "--latency-rounds", 1, "--out", tmp_path
+    )
+    assert outcome.code == 0, outcome.err
+    (said,) = read_report(tmp_path / "report.json").routing
+    assert (said.small, said.large) == (small.name, f"{small.name}, flip test")
+    assert {name: len(points) for name, points in said.curves.items()} == {"plain": 5, "cropped": 5}
+    assert said.costs[0].macs
+    assert said.costs[-1].macs == pytest.approx(2 * said.costs[0].macs)
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert "What is routing worth?" in text
+        assert "cropped, 75%" in text
+
+
+def test_a_benchmark_times_every_share(cli: Callable[..., Any], router: Path) -> None:
+    small = shipped_model("onnx")
+    outcome = cli("benchmark", small, "--rounds", 1, "--routed", f"{router}:{small}:flip", "--json")
+    assert outcome.code == 0, outcome.err
+    (said,) = json.loads(outcome.out)["routing"]
+    assert (said["router"], said["small"]) == ("bright.onnx", small.name)
+    assert [cost["share"] for cost in said["costs"]] == [0, 0.25, 0.5, 0.75, 1]
+    outcome = cli("benchmark", small, "--rounds", 1, "--routed", f"{router}:{small}:flip")
+    assert "bright.onnx, 25%" in outcome.out

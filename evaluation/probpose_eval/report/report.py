@@ -23,6 +23,7 @@ from probpose_eval.metrics.bootstrap import Interval
 from probpose_eval.metrics.model_scores import ModelScores
 from probpose_eval.observations.drift import Drift
 from probpose_eval.report.limits import Limit, LimitResult
+from probpose_eval.routing.routed_report import RoutedReport
 
 REPORT_SCHEMA_VERSION = 2
 DIGITS = 7
@@ -180,6 +181,7 @@ class Report:
 
     agreements: of every pair of int8 files that ran here and see the same crops, on the first crops of the cropped set,
         or of the plain one.
+    routing: of every router and pair that was asked for.
     """
 
     protocol: Protocol
@@ -188,6 +190,7 @@ class Report:
     cropped: SetDescription | None
     files: tuple[FileReport, ...]
     agreements: tuple[PairAgreement, ...] = ()
+    routing: tuple[RoutedReport, ...] = ()
     schema_version: int = REPORT_SCHEMA_VERSION
 
     def sets(self) -> dict[str, SetDescription]:

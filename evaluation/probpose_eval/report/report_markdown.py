@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from probpose_eval.report.report import FileReport, Report
+from probpose_eval.report.report_tables import routing_tables
 from probpose_eval.report.report_text import (
     NONE,
     change,
@@ -26,7 +27,8 @@ def report_to_markdown(report: Report) -> str:
     """The report as Markdown, ending in a newline."""
     kind, answer = headline(report)
     parts = [f"# Accuracy drop of {report.reference.model}", f"{SIGNS[kind]} **{answer}**", _remarks(report)]
-    parts += [_files(report), *(_set(report, name) for name in report.sets()), _agreements(report), _protocol(report)]
+    parts += [_files(report), *(_set(report, name) for name in report.sets()), _agreements(report)]
+    parts += [_routing(report), _protocol(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -93,6 +95,15 @@ def _agreements(report: Report) -> str:
     return f"## Do the int8 files agree?\n\nOn {report.agreements[0].crops} crops, whoever is right.\n\n" + _table(
         ["file", "and", "map overlap", "presence shift"], rows
     )
+
+
+def _routing(report: Report) -> str:
+    tables = [
+        f"### {each['title']}\n\n{each['note']}\n\n"
+        + _table(each["header"], [[row["label"], *(cell.value for cell in row["cells"])] for row in each["rows"]])
+        for each in routing_tables(report)
+    ]
+    return "\n\n".join(["## What is routing worth?", *tables]) if tables else ""
 
 
 def _protocol(report: Report) -> str:

@@ -24,6 +24,7 @@ from probpose_eval.report.report_tables import (
     agreement_table,
     broken_figures,
     is_reference,
+    routing_tables,
     set_tables,
 )
 from probpose_eval.report.report_text import (
@@ -55,6 +56,7 @@ def page_of(report: Report, pictures: Sequence[WorstPicture]) -> Texts:
         "trade": _trade(report, focus),
         "sets": [set_tables(report, name) for name in report.sets()],
         "agreement": agreement_table(report),
+        "routing": routing_tables(report),
         "reliability": _reliability(report, focus),
         "keypoints": _keypoints(report, focus),
         "worst": _worst(report, pictures),

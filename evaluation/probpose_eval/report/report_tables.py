@@ -7,7 +7,9 @@ from typing import Any
 
 from probpose_eval.report.figures_by_name import NAMED_FIGURES
 from probpose_eval.report.report import FileReport, Report
-from probpose_eval.report.report_text import difference, number, points
+from probpose_eval.report.report_text import change, difference, number, points
+from probpose_eval.routing.routed_curve import ROUTING_METRICS
+from probpose_eval.routing.routed_report import RoutedReport
 
 Texts = dict[str, Any]
 
@@ -67,6 +69,32 @@ def agreement_table(report: Report) -> Texts:
     ]
     note = f"On {report.agreements[0].crops} crops, whoever is right." if rows else ""
     return {"header": ["File", "and", "map overlap", "presence shift"], "rows": rows, "note": note}
+
+
+def routing_tables(report: Report) -> list[Texts]:
+    """Every router and pair: accuracy against average cost at each share, beside random routing."""
+    return [{"title": f"{each.small} and {each.large}", **_routing(each)} for each in report.routing]
+
+
+def _routing(routed: RoutedReport) -> Texts:
+    costs = {cost.share: cost for cost in routed.costs}
+    rows = []
+    for name, points_of_set in routed.curves.items():
+        for point in points_of_set:
+            cost = costs.get(point.share)
+            cells = [number(None if cost is None else cost.ms, 2)]
+            cells.append(number(None if cost is None or cost.macs is None else cost.macs / 1e6, 0))
+            for metric in ROUTING_METRICS:
+                cells += [points(point.routed[metric].value), change(point.gain[metric], decimals=2)]
+            label = f"{name}, {point.share:.0%}"
+            rows.append({"label": label, "reference": False, "cells": [Cell(value=text) for text in cells]})
+    metrics = [text for metric in ROUTING_METRICS for text in (metric.replace("-OKS", " OKS"), "− random")]
+    return {
+        "header": ["To the large one", "ms per person", "M multiply-adds", *metrics],
+        "rows": rows,
+        "note": f"Persons chosen by {routed.router}, in points; − random: to the expected value of as many persons "
+        "drawn by lot, with 95 % intervals over pictures. Average cost over all persons.",
+    }
 
 
 _NAMED_COLUMNS = {

@@ -13,6 +13,10 @@ from probpose_edge import PoseEstimator
 from probpose_edge.routing.routed_estimator import RoutedEstimator
 from probpose_edge.routing.router import Routes
 from probpose_eval.routing.routed_curve import SHARES
+from probpose_eval.synth.scene import draw_scene
+
+_SCENES = 12
+_SCENE_SEED = 51_400
 
 Picture = tuple[NDArray[np.uint8], NDArray[np.float64]]
 """(H, W, 3) uint8 BGR and (N, 4) boxes xyxy px."""
@@ -78,6 +82,12 @@ def measure_routing_cost(
         )
         for index, share in enumerate(shares)
     )
+
+
+def drawn_pictures() -> list[Picture]:
+    """A few drawn pictures of several persons, always the same, for timing without data."""
+    scenes = [draw_scene(np.random.default_rng((_SCENE_SEED, index)), persons=(2, 4)) for index in range(_SCENES)]
+    return [(scene.image, np.array([person.bbox_xyxy for person in scene.persons])) for scene in scenes]
 
 
 def routed_macs(share: float, router: float, small: float, large: float) -> float:
