@@ -31,6 +31,8 @@ from probpose_edge.routing.running_share import RunningShare
 from probpose_eval.annotations.coco import labelled_persons
 from probpose_eval.benchmark.latency import Latency, describe_machine
 from probpose_eval.metrics.bootstrap import Interval, Resampled
+from probpose_eval.metrics.okd import okd, relative_gain
+from probpose_eval.observations.observed_truth import observed_truth
 from probpose_eval.routing.draw_routing import CurvePanel, draw_routing
 from probpose_eval.routing.observe_pair import ObservedPair, observe_pair, router_scores
 from probpose_eval.routing.routed_curve import (
@@ -200,6 +202,14 @@ def page(
         for name, points in own.items():
             lines += [f"Pictures {_NAMES[name]}, router {each.files.router.name}:", "", _curve(points, each.timing), ""]
             lines += [_verdict(points), ""]
+    lines += ["## Which end of the scores", ""]
+    lines += [
+        "Persons of both sets in fifths by rising score: by the true one, `(D_s − D_l) / D_s`, and by the router's. "
+        "What the large model adds to the OKS on average, in points.",
+        "",
+        _fifths(studied, sets),
+        "",
+    ]
     lines += ["## Other routers, without training", ""]
     lines += [
         "Each router on the pairs that it was not trained for, where it can see the crops: mean OKS, and routed − "
@@ -256,6 +266,27 @@ def _verdict(points: Sequence[RoutedPoint]) -> str:
         sure = [point for point in between if point.gain[metric].low > 0]
         words.append(f"{metric} above random at {len(above)} of {len(between)} shares, told from chance at {len(sure)}")
     return f"Routed against random: {'; '.join(words)}."
+
+
+def _fifths(studied: Sequence[Studied], sets: dict[str, PictureSet]) -> str:
+    rows = []
+    for each in studied:
+        gains, true, said = [], [], []
+        for name, data in sets.items():
+            pair = each.observed[name]
+            facts = [observed_truth(data.annotations, seen, pair.rule) for seen in (pair.small, pair.large)]
+            truth = facts[0].truth
+            distances = [
+                okd(truth.keypoints, truth.areas, seen.keypoints, truth.sigmas) for seen in (pair.small, pair.large)
+            ]
+            gains.append(facts[1].person_oks - facts[0].person_oks)
+            true.append(relative_gain(*distances))
+            said.append(each.scores[each.files.router.name][name])
+        gain = np.concatenate(gains)
+        for what, scores in (("true", np.concatenate(true)), ("router's", np.concatenate(said))):
+            fifths = np.array_split(np.argsort(scores, kind="stable"), 5)
+            rows.append([each.name, what, *(f"{100 * gain[persons].mean():+.2f}" for persons in fifths)])
+    return table(["pair", "score", "lowest", "second", "third", "fourth", "highest"], rows)
 
 
 def _transfers(studied: Sequence[Studied], sets: dict[str, PictureSet]) -> str:
