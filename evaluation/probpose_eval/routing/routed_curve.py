@@ -42,7 +42,7 @@ class RoutedPoint:
 class CurveConfig:
     """How curves are measured: random draws to take the mean of, bootstrap samples of the pictures, and a seed."""
 
-    draws: int = 100
+    draws: int = 60
     samples: int = 500
     seed: int = 0
 
