@@ -20,6 +20,8 @@ ELF_MAGIC = bytes.fromhex("7f454c460201010000000000000000000200b700")
 ELF_MASK = bytes.fromhex("ffffffffffffff00fffffffffffffffffeffffff")
 PACKAGES = ("python3", "python3-venv")
 RECORD = "probpose-userland.json"
+LONGEST_S = 3600
+"""A program in the userland that takes longer hangs: the emulator does not always end one that crashed."""
 
 
 class UserlandError(Exception):
@@ -164,8 +166,7 @@ def ready_userland(folder: Path, suite: str, mirror: str) -> Userland:
         shutil.rmtree(part)  # of a run that was interrupted
     part.mkdir(parents=True)
     command = ["debootstrap", "--arch=arm64", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite]
-    # In a mount namespace of its own: whatever happens, nothing stays mounted.
-    _call(["unshare", "--mount", "--", *command, str(part), mirror], f"debootstrap could not build {suite} for arm64")
+    _call([*OWN_NAMESPACES, *command, str(part), mirror], f"debootstrap could not build {suite} for arm64")
     program = "import platform, sys; print(*sys.version_info[:2], *platform.libc_ver()[1].split('.'))"
     numbers = [int(word) for word in run_inside(part, ["python3", "-c", program]).split()]
     found = Userland(folder=folder, suite=suite, python=f"{numbers[0]}.{numbers[1]}", glibc=(numbers[2], numbers[3]))
@@ -176,8 +177,13 @@ def ready_userland(folder: Path, suite: str, mirror: str) -> Userland:
     return found
 
 
+OWN_NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--")
+"""Whatever happens, nothing stays mounted or running."""
+
+# No /sys: it and /proc would describe this machine's processor, which crashes what looks for an arm64 one there
+# (onnxruntime's cpuinfo, on import). Without it onnxruntime warns and goes on.
 INSIDE = """
-mount -t proc proc "$1/proc" && mount --rbind /sys "$1/sys" && mount --rbind /dev "$1/dev" || exit 1
+mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" || exit 1
 root=$1; shift
 exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TMPDIR=/tmp "$@"
 """
@@ -186,10 +192,16 @@ exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/roo
 def run_inside(folder: Path, command: Sequence[str]) -> str:
     """Run a program in the userland and return what it prints; its remarks go on to this one's.
 
-    It has its own mounts and processes, which end with it. Raises `UserlandError` where it fails.
+    It has its own mounts and processes, which end with it. Raises `UserlandError` where it fails or hangs.
     """
-    own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", INSIDE, "sh", str(folder)]
-    done = subprocess.run([*own, *command], stdout=subprocess.PIPE, text=True, check=False)
+    inside = [*OWN_NAMESPACES, "sh", "-c", INSIDE, "sh", str(folder), *command]
+    try:
+        done = subprocess.run(inside, stdout=subprocess.PIPE, text=True, check=False, timeout=LONGEST_S)
+    except subprocess.TimeoutExpired as error:
+        raise UserlandError(
+            f"In the userland, `{' '.join(command)[:100]}` was still running after {LONGEST_S} s and was ended. "
+            "Try again on a quieter machine, or with a newer qemu."
+        ) from error
     if done.returncode:
         raise UserlandError(
             f"In the userland, `{' '.join(command)[:100]}` ended with {done.returncode}; what it said is "
