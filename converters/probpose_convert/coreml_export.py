@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probpose_convert.explain_operator import untranslatable
 from probpose_convert.export_config import (
     ExportConfig,
     check_model,
+    even_network,
     resolve_recipe,
     static_graph,
     written_calibration,
@@ -120,7 +122,7 @@ def _convert(
         with quiet():
             if recipe == "int8-static":
                 # coremltools rejects int32 biases; CoreML adds them in float16.
-                deployable = static_graph(model, config, int32_bias=False)
+                deployable = static_graph(even_network(model, config, recipe), config, int32_bias=False)
             else:
                 deployable = Deployable(model).eval()
             if config.decoded:
@@ -132,12 +134,8 @@ def _convert(
     except ProbPoseError:
         raise
     except Exception as error:  # torch.export and coremltools raise whatever their passes stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConversionError(
-            f"CoreML must be able to express every operator of {contract.model}, but coremltools "
-            f"{library.__version__} failed: {reason[:500]}. Use the ONNX or TFLite file, or the pinned versions of "
-            "torch and coremltools."
-        ) from error
+        remedy = f"Use the pinned versions of torch and coremltools (here {library.__version__})."
+        raise untranslatable(model, contract.input_wh, "CoreML", error, remedy) from error
 
 
 def to_package(

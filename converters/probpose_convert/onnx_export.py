@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from probpose_convert.explain_operator import untranslatable
 from probpose_convert.export_config import (
     ExportConfig,
     check_model,
+    even_network,
     resolve_recipe,
     static_graph,
     written_calibration,
@@ -23,13 +25,14 @@ from probpose_convert.parity import checked_result
 from probpose_convert.pending_output import pending_output
 from probpose_convert.quiet import quiet_libraries
 from probpose_edge.contract.metadata import METADATA_KEY, ModelContract
-from probpose_edge.exceptions import ConversionError
+from probpose_edge.exceptions import ConversionError, ProbPoseError
 from probpose_edge.extras import import_extra
 from probpose_edge.routing.router_contract import RouterContract
 from probpose_edge.runtimes.onnx import OnnxRuntime
 from probpose_models.decode_in_graph import DecodedNetwork, decoded_contract
 
 RECIPES_OF_ONNX = ("int8-static", "int8-weights")
+_REMEDY = "Report this if the network is one of this project."
 OPSET = 20
 """The first opset in which GELU is one operator; onnxruntime knows it since 1.17."""
 
@@ -55,11 +58,19 @@ def export_onnx(model: nn.Module, contract: ModelContract, config: ExportConfig)
     with quiet_libraries():
         for module in ("onnx", "onnxscript", "onnxruntime"):
             import_extra("Writing .onnx files", module, "convert")
-        network = _network(model, contract, config, recipe)
+        try:
+            network = _network(model, contract, config, recipe)
+        except ProbPoseError:
+            raise
+        except Exception as error:  # whatever torch.export stumbles over
+            raise untranslatable(model, contract.input_wh, "ONNX", error, _REMEDY) from error
         outline = contract
         if config.decoded:
             network, outline = DecodedNetwork(network, contract), decoded_contract(contract)
-        program = translate_to_onnx(network, outline)
+        try:
+            program = translate_to_onnx(network, outline)
+        except ConversionError as error:
+            raise untranslatable(model, contract.input_wh, "ONNX", error.__cause__ or error, _REMEDY) from error
         if recipe == "int8-weights":
             store_integer_weights(program.model)
     written = outline.replace(
@@ -84,12 +95,15 @@ def _network(model: nn.Module, contract: ModelContract, config: ExportConfig, re
     if recipe in ("fp32", "int8-weights"):
         return OnnxNetwork(model, contract.input_wh).eval()
     import_extra("Quantizing to int8", "torchao", "convert")
-    network = IntegerNetwork(model, contract.input_wh)
+    network = IntegerNetwork(even_network(model, config, recipe), contract.input_wh)
     return static_graph(network, config, int32_bias=True, unsigned_activations=True)
 
 
 def translate_to_onnx(network: nn.Module, contract: ModelContract | RouterContract) -> Any:
-    """A `torch.onnx.ONNXProgram` with a free batch size, and the input size and output names of the contract."""
+    """A `torch.onnx.ONNXProgram` with a free batch size, and the input size and output names of the contract.
+
+    Raises `ConversionError` for an operator that ONNX does not have.
+    """
     image = torch.zeros(2, contract.input_wh[1], contract.input_wh[0], 3, dtype=torch.uint8)
     try:
         program: Any = torch.onnx.export(
@@ -106,8 +120,7 @@ def translate_to_onnx(network: nn.Module, contract: ModelContract | RouterContra
     except torch.onnx.errors.OnnxExporterError as error:
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise ConversionError(
-            f"A network must consist of operators that ONNX has, but translating it failed: {reason}. "
-            "Report this, or choose another format."
+            f"A network must consist of operators that ONNX has, but translating it failed: {reason}. {_REMEDY}"
         ) from error
     fold_pads(program.model)
     store_linear_layers_for_integers(program.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from probpose_convert.explain_drift import explain_drift
 from probpose_convert.export_config import ExportConfig
 from probpose_convert.export_result import ExportResult, Parity
 from probpose_convert.pending_output import size_on_disk
@@ -24,11 +26,16 @@ from probpose_models.torch_runtime import TorchRuntime
 
 @dataclass(frozen=True, kw_only=True)
 class ParityBound:
-    """The largest differences a file may show; see `Parity` for the figures."""
+    """The largest differences a file may show; see `Parity` for the figures.
+
+    maps_alike: overlap of the maps from which on the logits may differ: narrow ranges cut off how low those of the
+        background lie, and a probability map does not tell.
+    """
 
     logits_relative: float
     keypoint_shift_cell: float
     probability_mean_abs: float
+    maps_alike: float = math.inf
 
 
 PARITY_BOUNDS = {
@@ -39,7 +46,7 @@ PARITY_BOUNDS = {
     # Guards against a broken file (channels swapped, a normalisation missing, a layer with a wrong scale), which is
     # off by its whole size: means and medians, because the worst of a few hundred probabilities may well be one that
     # was undecided. What int8 costs in accuracy is for the evaluation to say.
-    "int8": ParityBound(logits_relative=0.4, keypoint_shift_cell=1.0, probability_mean_abs=0.1),
+    "int8": ParityBound(logits_relative=0.4, keypoint_shift_cell=1.0, probability_mean_abs=0.1, maps_alike=0.7),
 }
 
 
@@ -66,7 +73,7 @@ def measure_parity(runtime: Runtime, model: nn.Module, contract: ModelContract, 
         if not np.isfinite(got).all():
             raise ConversionError(
                 f"The converted file must give finite {name}, but gives NaN or infinity in {runtime.name}. "
-                "Try another precision or recipe; the file was not kept."
+                "The file was not kept."
             )
     return _compare(reference, outputs, contract)
 
@@ -109,11 +116,15 @@ def measure_decoded_parity(
 def check_parity(parity: Parity, precision: str) -> None:
     """Raise `ConversionError` if a file is further from its network than `PARITY_BOUNDS` allows."""
     bound = PARITY_BOUNDS[precision]
+    alike, expert_alike = (
+        overlap is not None and overlap >= bound.maps_alike
+        for overlap in (parity.map_overlap, parity.expert_map_overlap)
+    )
     limits = (
-        ("logits_relative", parity.logits_relative, bound.logits_relative),
+        ("logits_relative", None if alike else parity.logits_relative, bound.logits_relative),
         ("keypoint_shift_cell", parity.keypoint_shift_cell, bound.keypoint_shift_cell),
         ("probability_mean_abs", parity.probability_mean_abs, bound.probability_mean_abs),
-        ("expert_logits_relative", parity.expert_logits_relative, bound.logits_relative),
+        ("expert_logits_relative", None if expert_alike else parity.expert_logits_relative, bound.logits_relative),
         ("expert_keypoint_shift_cell", parity.expert_keypoint_shift_cell, bound.keypoint_shift_cell),
         ("confidence_mean_abs", parity.confidence_mean_abs, bound.probability_mean_abs),
     )
@@ -125,7 +136,7 @@ def check_parity(parity: Parity, precision: str) -> None:
     if broken:
         raise ConversionError(
             f"A {precision} file must follow the network it came from, but on {parity.crops} crops it is off: "
-            f"{', '.join(broken)}. Try another precision, recipe or more calibration crops; the file was not kept."
+            f"{', '.join(broken)}. The file was not kept."
         )
 
 
@@ -212,14 +223,19 @@ def checked_result(
     """Compare a file that has no name yet with the network, refuse it if it is too far off, and describe it.
 
     pending: the file. runtime: opened on it; it is closed. contract: what the file says about itself. source: what the
-    network's contract says. Raises `ConversionError` as `measure_parity` and `check_parity`.
+    network's contract says. Raises `ConversionError` as `measure_parity` and `check_parity`, with the block at fault.
     """
+    parity = None
     try:
         measure = measure_decoded_parity if config.decoded else measure_parity
         parity = measure(runtime, model, source, config.parity_crops)
+        check_parity(parity, config.precision)
+    except ConversionError as error:
+        off = None if config.decoded else parity
+        why = explain_drift(model, source, config, contract.recipe, measure_parity, off)
+        raise ConversionError(f"{error} {why}") from error
     finally:
         runtime.close()
-    check_parity(parity, config.precision)
     return ExportResult(
         path=config.out,
         format=contract.format,

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from probpose_convert.explain_operator import untranslatable
 from probpose_convert.quiet import quiet_libraries
 from probpose_convert.tflite_flatbuffer import tidied
 from probpose_edge.exceptions import ConversionError
@@ -74,7 +75,11 @@ def float_tflite(model: nn.Module, input_wh: tuple[int, int]) -> bytes:
     fingerprint = _fingerprint(network)
     if _latest is None or _latest[0] != fingerprint:
         image = torch.zeros(1, input_wh[1], input_wh[0], 3, dtype=torch.uint8)
-        _latest = (fingerprint, translate(network, {INPUT_NAME: image}))
+        try:
+            _latest = (fingerprint, translate(network, {INPUT_NAME: image}))
+        except ConversionError as error:
+            remedy = "Report this if the network is one of this project."
+            raise untranslatable(model, input_wh, "TFLite", error.__cause__ or error, remedy) from error
     return _latest[1]
 
 
