@@ -28,7 +28,7 @@ def fold_pads(model: ir.Model) -> int:
             conv.attributes.pop("auto_pad", None)
             conv.replace_input_with(index, pad.inputs[0])
         folded += 1
-    _remove_unread(model)
+    remove_unread(model)
     return folded
 
 
@@ -48,7 +48,7 @@ def store_linear_layers_for_integers(model: ir.Model) -> int:
         stored = ir.convenience.get_const_tensor(weight.inputs[0])
         if stored is None or len(stored.shape) != 2:
             continue
-        turned = _initializer(model, f"{weight.inputs[0].name}_transposed", stored.numpy().T)
+        turned = initializer(model, f"{weight.inputs[0].name}_transposed", stored.numpy().T)
         dequantize = ir.node("DequantizeLinear", [turned, weight.inputs[1]], {"axis": 1 - _axis(weight)})
         model.graph.insert_before(product, dequantize)
         product.replace_input_with(1, dequantize.outputs[0])
@@ -56,7 +56,7 @@ def store_linear_layers_for_integers(model: ir.Model) -> int:
             if add.op_type == "Add":
                 _store_float_bias(model, add)
         changed += 1
-    _remove_unread(model)
+    remove_unread(model)
     return changed
 
 
@@ -84,7 +84,7 @@ def _store_float_bias(model: ir.Model, add: ir.Node) -> None:
         stored, scale = (ir.convenience.get_const_tensor(source) for source in dequantize.inputs)
         if stored is not None and scale is not None and stored.shape == scale.shape:
             values = stored.numpy().astype(np.float32) * scale.numpy()
-            add.replace_input_with(index, _initializer(model, f"{dequantize.inputs[0].name}_float", values))
+            add.replace_input_with(index, initializer(model, f"{dequantize.inputs[0].name}_float", values))
 
 
 def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
@@ -97,7 +97,7 @@ def _axis(dequantize: ir.Node) -> int:
     return dequantize.attributes["axis"].as_int() if "axis" in dequantize.attributes else 1
 
 
-def _initializer(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value:
+def initializer(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value:
     """A new stored constant of the graph."""
     tensor = ir.tensor(np.ascontiguousarray(array), name=name)
     value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
@@ -144,7 +144,7 @@ def _spatial_zero_padding(pad: ir.Node) -> list[int] | None:
     return None if any(flat[i] for i in (0, 1, 4, 5)) else [flat[2], flat[3], flat[6], flat[7]]
 
 
-def _remove_unread(model: ir.Model) -> None:
+def remove_unread(model: ir.Model) -> None:
     outputs = set(model.graph.outputs)
     for node in reversed(list(model.graph)):
         if all(not value.uses() and value not in outputs for value in node.outputs):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probpose_edge.contract.metadata import TFLITE_METADATA_NAME, ModelContract
 from probpose_edge.extras import import_extra
+from probpose_edge.routing.router_contract import RouterContract
 
 BUFFER_ALIGNMENT = 16
 """Bytes; what TFLite's schema demands of constant data, so that kernels may read vectors from the mapped file."""
@@ -93,7 +94,7 @@ def write_flatbuffer(model: Any) -> bytes:
             return super().StartVector(elemSize, numElems, BUFFER_ALIGNMENT if elemSize == 1 else alignment)
 
         def CreateNumpyVector(self, x: NDArray[Any]) -> Any:  # noqa: N802
-            key = x.dtype.str, hashlib.sha256(np.ascontiguousarray(x)).digest()
+            key = x.dtype.str, hashlib.sha256(np.ascontiguousarray(x).data).digest()
             if key not in self.written:
                 self.written[key] = super().CreateNumpyVector(x)
             return self.written[key]
@@ -106,7 +107,7 @@ def write_flatbuffer(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def with_contract(content: bytes, contract: ModelContract) -> bytes:
+def with_contract(content: bytes, contract: ModelContract | RouterContract) -> bytes:
     """The content followed by a zip archive with the contract: a flatbuffer ignores what follows it."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as entries:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from probpose_edge.atomic_write import write_bytes_atomically
 from probpose_edge.contract.metadata import METADATA_KEY, ModelContract
 from probpose_edge.exceptions import CheckpointError, InputError, MetadataError
+from probpose_edge.routing.router_contract import RouterContract
 from probpose_edge.skeletons.skeleton import COCO_17, Skeleton
 from probpose_models.larger_window import WINDOW_RATIO
 from probpose_models.probpose_m import ProbPoseM
@@ -89,7 +90,7 @@ def checkpoint_contract(
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, contract: ModelContract, *, extra: Mapping[str, str] | None = None
+    path: Path, model: nn.Module, contract: ModelContract | RouterContract, *, extra: Mapping[str, str] | None = None
 ) -> None:
     """Write weights and contract; floating-point weights in the precision that the contract names.
 
@@ -118,6 +119,19 @@ def load_checkpoint(path: Path) -> tuple[ProbPoseM | ProbPoseS, ModelContract]:
     MetadataError: no contract inside, or one of another schema version.
     """
     path = Path(path)
+    document, metadata, state = read_checkpoint(path)
+    contract = ModelContract.from_json(document)
+    model = _recorded_network(path, contract, metadata.get(NETWORK_KEY, "{}"))
+    load_state(path, model, contract.model, state)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return model.eval(), contract.replace(checkpoint_sha256=digest)
+
+
+def read_checkpoint(path: Path) -> tuple[str, dict[str, str], dict[str, Tensor]]:
+    """The contract's document, all metadata and all tensors of a .safetensors file, of whatever network.
+
+    Raises `CheckpointError` for a missing, truncated or foreign file, `MetadataError` for one without a contract.
+    """
     if not path.is_file():
         raise CheckpointError(f"A checkpoint must be an existing .safetensors file, got {path}. Check the path.")
     try:
@@ -135,23 +149,24 @@ def load_checkpoint(path: Path) -> tuple[ProbPoseM | ProbPoseS, ModelContract]:
             f"{path} has no probpose-edge metadata, so its meaning is unknown. "
             "Use a checkpoint written by `probpose-edge train`."
         )
-    contract = ModelContract.from_json(document)
-    model = _recorded_network(path, contract, metadata.get(NETWORK_KEY, "{}"))
+    return document, metadata, state
+
+
+def load_state(path: Path, model: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
+    """Put the tensors of a checkpoint into the network called `name`; raises `CheckpointError` unless they fit it."""
     expected = model.state_dict()
     missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
     misshapen = [
-        f"{name} {tuple(state[name].shape)} for {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in state and state[name].shape != value.shape
+        f"{key} {tuple(state[key].shape)} for {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
     ]
     if missing or unknown or misshapen:
         raise CheckpointError(
-            f"{path} must hold exactly the parameters of {contract.model}; missing: {missing[:3]}, "
+            f"{path} must hold exactly the parameters of {name}; missing: {missing[:3]}, "
             f"unknown: {unknown[:3]}, misshapen: {misshapen[:3]}. Use a checkpoint of this version."
         )
-    model.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return model.eval(), contract.replace(checkpoint_sha256=digest)
+    model.load_state_dict({key: value.to(expected[key].dtype) for key, value in state.items()})
 
 
 def _recorded_network(path: Path, contract: ModelContract, recorded: str) -> ProbPoseM | ProbPoseS:

@@ -23,7 +23,7 @@ def check_members(router: Routes, small: PoseEstimator, large: PoseEstimator) ->
                 "file with PoseEstimator.open, and name router, small and large model in this order."
             )
     ours, theirs, choice = small.contract, large.contract, router.contract
-    _check_pair(ours, theirs)
+    check_pair(ours, theirs)
     if choice.keypoint_names != ours.keypoint_names:
         raise InputError(
             f"A router must be made for the keypoints of its models, but {choice.model} is for "
@@ -43,7 +43,8 @@ def check_members(router: Routes, small: PoseEstimator, large: PoseEstimator) ->
         )
 
 
-def _check_pair(small: ModelContract, large: ModelContract) -> None:
+def check_pair(small: ModelContract, large: ModelContract) -> None:
+    """Raise `InputError`, saying what differs, unless both models see the same windows and keypoints."""
     if small.keypoint_names != large.keypoint_names or small.flip_pairs != large.flip_pairs:
         raise InputError(
             f"Both models of a RoutedEstimator must have the same skeleton, but {small.model} has "

@@ -91,6 +91,11 @@ class RouterContract:
                 f"{quantiles!r}. {_REMEDY}"
             )
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the tensors that the file gives for a crop."""
+        return ROUTER_NAMES
+
     def replace(self, **changes: Any) -> RouterContract:
         """A copy with some fields changed; checked like a new one."""
         return dataclasses.replace(self, **changes)
