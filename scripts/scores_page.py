@@ -106,11 +106,12 @@ def _judge(estimator: PoseEstimator, data: PicturedSet) -> Judged:
     scores: dict[str, NDArray[np.floating]] = {
         ORIGINAL: observed.scores,
         CONSTANT: np.ones(len(observed)),
-        HEURISTIC: weighted_scores(observed.expected_oks, observed.presence >= observed.presence_threshold),
         QUALITY: weighted_scores(observed.quality, observed.visibility),
         BY_PRESENCE: weighted_scores(promised, observed.presence),
         BY_VISIBILITY: weighted_scores(promised, observed.visibility),
     }
+    if estimator.contract.map_kind == "probability":
+        scores[HEURISTIC] = weighted_scores(observed.expected_oks, observed.presence >= observed.presence_threshold)
     confidences = {"quality": observed.quality, "expected OKS": observed.expected_oks, "closed form": promised}
     if estimator.contract.scores.get("kind") == "learned":
         head = read_score_head(estimator.contract.scores, promised.shape[1])

@@ -179,6 +179,10 @@ def reduce_max(*, x: Tensor, axes: Sequence[int], keep_dims: bool = False) -> Te
     return x.amax(tuple(axes), keepdim=keep_dims)
 
 
+def reduce_mean(*, x: Tensor, axes: Sequence[int], keep_dims: bool = False) -> Tensor:
+    return x.mean(tuple(axes), keepdim=keep_dims)
+
+
 def reduce_sum(*, x: Tensor, axes: Sequence[int], keep_dims: bool = False) -> Tensor:
     return x.sum(tuple(axes), keepdim=keep_dims)
 
@@ -267,6 +271,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "quantize": quantize,
     "real_div": real_div,
     "reduce_max": reduce_max,
+    "reduce_mean": reduce_mean,
     "reduce_sum": reduce_sum,
     "relu": relu,
     "reshape": reshape,

@@ -48,7 +48,7 @@ class ConfidenceLayers(nn.Module):
         for layer, part in zip(self.inputs, parts, strict=True):
             sums = sums + layer(part)
         hidden = sums.relu()
-        person = hidden.sum(1, keepdim=True) * (1 / hidden.shape[1])
+        person = hidden.mean(1, keepdim=True)
         return self.out((self.own(hidden) + self.person(person)).relu())
 
 

@@ -170,6 +170,9 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, 
     "reduce_max": (
         lambda x: mb.reduce_max(x=x, axes=[-1], keep_dims=True), lambda x: np.sort(x, 2)[..., -1:], ((2, 3, 4),)
     ),
+    "reduce_mean": (
+        lambda x: mb.reduce_mean(x=x, axes=[1], keep_dims=True), lambda x: x.sum(1, keepdims=True) / 3, ((2, 3, 4),)
+    ),
     "reduce_sum": (lambda x: mb.reduce_sum(x=x, axes=[0, 2]), lambda x: np.einsum("ijk->j", x), ((2, 3, 4),)),
     "relu": (lambda x: mb.relu(x=x), lambda x: np.where(x > 0, x, 0), ((4, 5),)),
     "reshape": (lambda x: mb.reshape(x=x, shape=[2, -1]), lambda x: x.reshape(2, 6), ((1, 4, 3),)),

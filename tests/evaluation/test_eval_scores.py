@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from probpose_edge import PoseEstimator
-from probpose_edge.exceptions import InputError
+from probpose_edge.exceptions import AnnotationError, InputError
 from probpose_edge.scores.score_features import FEATURES
 from probpose_edge.scores.score_head import read_score_head, run_layers, weighted_scores
 from probpose_eval.annotations.coco import AnnotationSet, labelled_persons, read_annotations
@@ -114,9 +115,16 @@ def test_every_person_is_seen_in_every_round(template_estimator: Make, pictured:
 
 def test_what_cannot_be_learned_from_is_refused(template_estimator: Make, pictured: PicturedSet) -> None:
     decoded = template_estimator(output_kind="decoded")
-    for call in (lambda: collect_score_samples(decoded, pictured), lambda: with_scores(decoded.contract, "learned")):
+    with pytest.raises(InputError, match=r"Scores are made from maps, but this file .* decodes them inside"):
+        collect_score_samples(decoded, pictured)
+    for choice in ("learned", "ccnet"):
         with pytest.raises(InputError, match=r"Scores are made from maps, but this file .* decodes them inside"):
-            call()
+            with_scores(decoded.contract, choice)
+    with pytest.raises(InputError, match=r"come from a head in the network, and that of this .* has none. Fit one on"):
+        with_scores(template_estimator().contract, "ccnet")
+    others = dataclasses.replace(pictured.annotations, keypoint_names=tuple("abcdefghijklmnopq"))
+    with pytest.raises(AnnotationError, match=r"A model must have the keypoints of the set \(a, b, "):
+        collect_score_samples(template_estimator(), PicturedSet(annotations=others, images_dir=pictured.images_dir))
     with pytest.raises(InputError, match=r"at least 1 round over the set, got 0"):
         collect_score_samples(template_estimator(), pictured, rounds=0)
     nobody = AnnotationSet(
@@ -124,7 +132,7 @@ def test_what_cannot_be_learned_from_is_refused(template_estimator: Make, pictur
     )
     with pytest.raises(InputError, match=r"Learning scores needs labelled persons, but the set has none"):
         collect_score_samples(template_estimator(), PicturedSet(annotations=nobody, images_dir=pictured.images_dir))
-    with pytest.raises(InputError, match=r"must be one of closed-form, learned, mean-quality, got 'best'"):
+    with pytest.raises(InputError, match=r"must be one of closed-form, learned, ccnet, mean-quality, got 'best'"):
         with_scores(template_estimator().contract, "best")
 
 
@@ -153,6 +161,12 @@ def test_the_record_names_the_pictures_and_keeps_the_older_ones(template_estimat
     assert back.scores == {}
     assert "scores_data" not in back.calibration
     assert with_scores(after, "closed-form").scores == {"kind": "closed-form"}
+    in_network = with_scores(before, "ccnet", dataclasses.replace(fit, head=None), {"data": "train.json"})
+    assert (in_network.confidence_head, in_network.scores) == (True, {"kind": "ccnet"})
+    # The head stays in the file, so other scores keep its record and it can be chosen again.
+    switched = with_scores(in_network, "closed-form")
+    assert switched.calibration["scores_data"] == "train.json"
+    assert with_scores(switched, "ccnet") == in_network
 
 
 def test_such_scores_hold_at_any_threshold(template_estimator: Make, pictured: PicturedSet) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from probpose_edge.exceptions import InputError
 from probpose_eval.calibration.score_samples import ScoreSamples
-from probpose_models import ProbPoseM, TorchRuntime, checkpoint_contract
+from probpose_models import (
+    ProbPoseM,
+    ProbPoseS,
+    TorchRuntime,
+    checkpoint_contract,
+    load_checkpoint,
+    save_checkpoint,
+)
 from probpose_models.confidence_head import ConfidenceHead, add_confidence_head, without_confidence_head
 from probpose_train.confidence_fit import fit_confidence_head
 from probpose_train.confidence_samples import PartsNetwork, PartsRuntime
@@ -72,13 +81,17 @@ def test_samples_that_fit_no_head_are_refused(told: ScoreSamples, text: str) -> 
         fit_confidence_head(head(), told)
 
 
-@pytest.mark.parametrize("kind", ["one map", "two maps", "heatmap"])
-def test_parts_are_what_the_head_of_the_network_reads(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["one map", "two maps", "heatmap", "transformer"])
+def test_parts_are_what_the_head_of_the_network_reads(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     ratio, scalars = 1.25 if kind == "two maps" else 1.0, kind != "heatmap"
-    model = ProbPoseM(17, input_wh=(96, 128), window_ratio=ratio, scalar_heads=scalars).eval()
+    if kind == "transformer":
+        model: ProbPoseM | ProbPoseS = ProbPoseS(channels=24, depth=1, heads=2, deconvolutions=(8, 8)).eval()
+    else:
+        model = ProbPoseM(input_wh=(96, 128), window_ratio=ratio, scalar_heads=scalars).eval()
     torch.nn.init.normal_(model.map_head.final.weight, std=0.2)
-    crops = np.random.default_rng(0).integers(0, 256, (2, 128, 96, 3), dtype=np.uint8)
+    width, height = model.input_wh
+    crops = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     names = tuple(TorchRuntime(model).run(crops).named())
     raw = PartsRuntime(PartsNetwork(model).eval(), names).run(crops)
     layers = add_confidence_head(model).layers
@@ -90,6 +103,10 @@ def test_parts_are_what_the_head_of_the_network_reads(kind: str) -> None:
         expected = layers(torch.from_numpy(raw.parts).split(layers.widths, dim=-1)).sigmoid().numpy()
     np.testing.assert_allclose(whole.confidence, expected, atol=1e-6)
     contract = checkpoint_contract(model).replace(confidence_head=True, scores={"kind": "ccnet"})
+    save_checkpoint(tmp_path / "m.safetensors", model, contract)
+    again, read = load_checkpoint(tmp_path / "m.safetensors")
+    assert read.replace(checkpoint_sha256="") == contract
+    np.testing.assert_array_equal(TorchRuntime(again).run(crops).confidence, whole.confidence)
     bare, plain = without_confidence_head(model, contract)
     assert bare.confidence_head is None
     assert model.confidence_head is not None
