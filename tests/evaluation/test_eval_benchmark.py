@@ -184,7 +184,8 @@ class TestVerdict:
     @pytest.mark.parametrize(
         ("changes", "text"),
         [
-            ({"recipe": "int8-weights"}, "Its weights alone are in int8"),
+            ({"recipe": "int8-weights"}, "Its weights alone are small, the arithmetic is float"),
+            ({"recipe": "palette6"}, "Its weights alone are small, the arithmetic is float"),
             ({"operators": None}, "Its runtime does not tell why"),
             ({"operators": OperatorProfile(int8_macs=9, float_macs=0, slow=())}, "its int8 kernels are slow"),
         ],
@@ -197,6 +198,20 @@ class TestVerdict:
     def test_formats_are_compared_within_themselves(self) -> None:
         sentences = benchmark_verdict(benchmark(timing("a-fp32.onnx", 20), timing("a-int8.tflite", 10)))
         assert not any("INT8" in sentence for sentence in sentences)
+
+    def test_models_are_compared_within_themselves(self) -> None:
+        small = {"model": "probpose-s", "output_kind": "decoded"}
+        files = timing("a-fp32.onnx", 20), timing("a-int8.onnx", 10), timing("b-fp32.onnx", 90, **small)
+        sentences = benchmark_verdict(benchmark(*files, timing("b-int8.onnx", 30, **small)))
+        assert sentences[1].startswith("INT8 pays in onnx (probpose-m): the network of a-int8.onnx is 2.00 times")
+        assert sentences[2].startswith("INT8 pays in onnx (decoded, probpose-s): the network of b-int8.onnx is 3.00")
+
+    def test_a_busy_machine_is_named(self) -> None:
+        busy = Latency(median_ms=10, lower_quartile_ms=8, upper_quartile_ms=14, rounds=10)
+        sentences = benchmark_verdict(benchmark(timing("a-fp32.onnx", 30), timing("a-int8.onnx", 9, person=busy)))
+        assert sentences[-2].startswith("The times of a-int8.onnx spread by more than 30%: something else kept the")
+        calm = benchmark_verdict(benchmark(timing("a-fp32.onnx", 30), timing("a-int8.onnx", 9)))
+        assert not any("spread" in sentence for sentence in calm)
 
     def test_one_file_has_nothing_to_be_compared_with(self) -> None:
         assert benchmark_verdict(benchmark(timing("a-int8.onnx", 10)))[0].startswith("One file alone has nothing")

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 from probpose_eval.benchmark.benchmark import Benchmark, FileTiming
 
+WEIGHTS_ONLY = ("int8-weights", "palette6")
+"""Recipes that make files small, not fast."""
+UNSTEADY = 0.3
+"""Quartiles further apart than this share of the median: something else kept the machine busy."""
 CLOSE = 1.05
 """Files whose medians differ by less than this factor count as equally fast: runs differ by as much."""
 
@@ -29,7 +33,17 @@ def benchmark_verdict(benchmark: Benchmark) -> tuple[str, ...]:
             f"Its network does {gops:.0f} GOP/s, {gops / limit:.0%} of the {limit:.0f} GOP/s of a large {kind} matrix "
             "product here."
         )
+    if unsteady := [file.path.name for file in files if _spread(file) > UNSTEADY]:
+        sentences.append(
+            f"The times of {', '.join(unsteady)} spread by more than {UNSTEADY:.0%}: something else kept the machine "
+            "busy. Ratios of one run still hold; for times, run again when it is idle."
+        )
     return (*sentences, "Accuracy was not measured: `probpose-edge report` says what each file costs.")
+
+
+def _spread(file: FileTiming) -> float:
+    """Of the whole way: distance of the quartiles, as a share of the median."""
+    return (file.person.upper_quartile_ms - file.person.lower_quartile_ms) / file.person.median_ms
 
 
 def _advice(best: FileTiming, equals: Sequence[FileTiming], files: Sequence[FileTiming]) -> str:
@@ -47,10 +61,11 @@ def _advice(best: FileTiming, equals: Sequence[FileTiming], files: Sequence[File
 
 
 def _integer_sentences(files: Sequence[FileTiming]) -> list[str]:
-    """Whether INT8 pays, per format and kind of output, against the fastest float file of that kind."""
+    """Whether INT8 pays, per model, format and kind of output, against the fastest float file of that kind."""
     sentences = []
-    for kind in dict.fromkeys((file.format, file.output_kind) for file in files):
-        alike = [file for file in files if (file.format, file.output_kind) == kind]
+    several = len({file.model for file in files}) > 1
+    for kind in dict.fromkeys((file.format, file.output_kind, file.model) for file in files):
+        alike = [file for file in files if (file.format, file.output_kind, file.model) == kind]
         ours, floats = ([f for f in alike if (f.precision == "int8") == integer] for integer in (True, False))
         if not ours or not floats:
             continue
@@ -58,7 +73,8 @@ def _integer_sentences(files: Sequence[FileTiming]) -> list[str]:
         fastest = min(file.network.median_ms for file in floats)
         equals = [file for file in floats if file.network.median_ms <= CLOSE * fastest]
         rival = next((file for file in equals if file.precision == "fp32"), equals[0])
-        what = kind[0] if kind[1] == "logits" else f"{kind[0]} ({kind[1]})"
+        notes = [*([] if kind[1] == "logits" else [kind[1]]), *([kind[2]] if several else [])]
+        what = f"{kind[0]} ({', '.join(notes)})" if notes else kind[0]
         sentences.append(_integer_sentence(what, integer, rival))
     return sentences
 
@@ -78,8 +94,8 @@ def _integer_sentence(what: str, integer: FileTiming, rival: FileTiming) -> str:
 
 
 def _why(file: FileTiming) -> str:
-    if file.recipe == "int8-weights":
-        return "Its weights alone are in int8, the arithmetic is float."
+    if file.recipe in WEIGHTS_ONLY:
+        return "Its weights alone are small, the arithmetic is float."
     profile = file.operators
     if profile is None:
         return "Its runtime does not tell why."
