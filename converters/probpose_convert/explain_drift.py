@@ -35,8 +35,8 @@ Measure = Callable[[Runtime, nn.Module, ModelContract, NDArray[np.uint8]], Parit
 def explain_drift(
     model: nn.Module, contract: ModelContract, config: ExportConfig, recipe: str, measure: Measure, off: Parity | None
 ) -> str:
-    """Sentences: the blocks that move the outputs most when each alone is rounded as the file rounds it, the worst layer
-    of the worst one, and the way out.
+    """Sentences: the blocks that move the outputs most when each alone is rounded as the file rounds it, the worst
+    layer of the worst one, and the way out.
 
     contract: of the network. recipe: what the file was made by, ``"fp32"`` and ``"fp16"`` included. measure: compares a
     runtime with the network, as `measure_parity`. off: what the file shows; None if its outputs are not finite.
@@ -53,8 +53,8 @@ def explain_drift(
     size, worst = blocks[0]
     if off is not None and size < _LITTLE * _size(off):
         return (
-            f"Rounded alone, no block explains that (the worst, {worst}: {_text(size)}): it adds up over all of them, or "
-            "the translation is at fault. Use a higher precision, and report this if that is off too."
+            f"Rounded alone, no block explains that (the worst, {worst}: {_text(size)}): it adds up over all of them, "
+            "or the translation is at fault. Use a higher precision, and report this if that is off too."
         )
     layers = [
         name for name, part in model.get_submodule(worst).named_modules(prefix=worst) if isinstance(part, _WEIGHTED)
@@ -63,8 +63,8 @@ def explain_drift(
     others = ", ".join(f"{path} {_text(value)}" for value, path in blocks[1:_SHOWN])
     kind = type(model.get_submodule(layer)).__name__
     return (
-        f"Rounded alone, the block {worst} moves the outputs most ({_text(size)}; next: {others or 'none'}), and in it the "
-        f"{kind} {layer}. {_remedy(worst, recipe)}"
+        f"Rounded alone, the block {worst} moves the outputs most ({_text(size)}; next: {others or 'none'}), and in it "
+        f"the {kind} {layer}. {_remedy(worst, recipe)}"
     )
 
 

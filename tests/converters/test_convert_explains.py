@@ -73,7 +73,7 @@ def config(out: Path, precision: str, **changes: Any) -> ExportConfig:
 
 
 def spoiled() -> Any:
-    """One output channel of a middle layer is 3,000 times as large as the others, and the next layer makes up for it."""
+    """One output channel of a middle layer is 3,000 times as large as the others; the next layer makes up for it."""
     made = network()
     with torch.no_grad():
         made.middle[0].weight[3] *= 3000
