@@ -7,6 +7,8 @@ of the first and last pixel (or cell) lie on the two borders of the window, so a
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,19 +62,17 @@ def as_boxes(boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
             f"Boxes must have shape (N, 4) or (4,), as [x1, y1, x2, y2] in pixels, got {np.shape(boxes_xyxy)}. "
             "Pass one row of four numbers per person."
         )
-    for index, box in enumerate(boxes):
-        x1, y1, x2, y2 = box.tolist()
-        if not np.isfinite(box).all():
-            raise InputError(
-                f"Box {index} must be finite, got {box.tolist()}. Drop it or give its four pixel coordinates."
-            )
+    for index, box in enumerate(boxes.tolist()):
+        x1, y1, x2, y2 = box
+        if not all(map(math.isfinite, box)):
+            raise InputError(f"Box {index} must be finite, got {box}. Drop it or give its four pixel coordinates.")
         if x2 < x1 or y2 < y1:
             raise InputError(
-                f"Box {index} is reversed: it must have x1 < x2 and y1 < y2, got {box.tolist()}. Pass corners as "
+                f"Box {index} is reversed: it must have x1 < x2 and y1 < y2, got {box}. Pass corners as "
                 "[x1, y1, x2, y2], not [x, y, width, height]."
             )
         if x2 == x1 or y2 == y1:
-            raise InputError(f"Box {index} has no area: it must have x1 < x2 and y1 < y2, got {box.tolist()}. Drop it.")
+            raise InputError(f"Box {index} has no area: it must have x1 < x2 and y1 < y2, got {box}. Drop it.")
     return boxes
 
 

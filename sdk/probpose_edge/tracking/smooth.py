@@ -7,6 +7,8 @@ acceleration). A keypoint with a wide map hardly moves the state, one with a nar
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,11 +30,17 @@ def start(points: Array, covariances: Array, speed: float | Array) -> tuple[Arra
 
 def predict(mean: Array, covariance: Array, seconds: float, acceleration: float | Array) -> tuple[Array, Array]:
     """States `seconds` later. acceleration: standard deviation of the random acceleration, px/s², a number or (...)."""
+    step, noise = _motion(float(seconds))
+    return mean @ step.T, step @ covariance @ step.T + np.square(acceleration)[..., None, None] * noise
+
+
+@lru_cache(maxsize=16)
+def _motion(seconds: float) -> tuple[Array, Array]:
+    """Transition matrix, and the covariance that an acceleration of standard deviation 1 adds; not to be changed."""
     step = np.eye(4)
     step[0, 2] = step[1, 3] = seconds
     drive = np.array([[seconds**2 / 2, 0], [0, seconds**2 / 2], [seconds, 0], [0, seconds]])
-    noise = np.square(acceleration)[..., None, None] * (drive @ drive.T)
-    return mean @ step.T, step @ covariance @ step.T + noise
+    return step, drive @ drive.T
 
 
 def update(mean: Array, covariance: Array, points: Array, covariances: Array) -> tuple[Array, Array]:

@@ -28,7 +28,7 @@ _SAME_BOX_IOU = 0.6
 _SAME_POSE_OKS = 0.6
 """Two estimates of one frame that are this alike are of one person."""
 _SURE_OKS = 0.5
-"""From here on a detection is preferred to the carried box, which may have drifted."""
+"""From here on a detection is preferred to the carried box."""
 _FOUND_AGAIN = 0.1
 """A person who was lost is found again from this nearness on; see `box_nearness`."""
 
@@ -252,26 +252,31 @@ class PoseTracker:
             return bool(new)
 
         persons: list[tuple[int, TrackedPerson, bool]] = []
+        found_rows: set[int] = set()
         similarity = self._similarity(near, poses)
-        stages = ((from_detector, max(_SURE_OKS, self.settings.match_oks)), (np.ones(len(poses), dtype=bool), 0.0))
-        for usable, least in stages:
-            open_rows = np.array([all(p is not q for _, q, _ in persons) for p in near], dtype=bool)
-            open_columns = usable.copy()
-            open_columns[accepted] = False
-            masked = np.where(open_rows[:, None] & open_columns[None], similarity, 0.0)
+        # Detections first, which are better than the carried boxes: those may have drifted.
+        for usable, least in ((from_detector, _SURE_OKS), (None, 0.0)):
+            if len(found_rows) == len(near):
+                break
+            masked = similarity.copy() if usable is None else np.where(usable, similarity, 0.0)
+            masked[list(found_rows)] = 0.0
+            masked[:, accepted] = 0.0
             for row, column in match_greedily(masked, max(least, self.settings.match_oks, 1e-6), accept):
+                found_rows.add(row)
                 persons.append((column, near[row], True))
-        missing = [p for p in self._people if all(p is not q for _, q, _ in persons)]
+        followed = {person.identity for _, person, _ in persons}
+        missing = [person for person in self._people if person.identity not in followed]
         sure = np.flatnonzero(from_detector & (poses.scores >= self.settings.start_score)).tolist()
         free = [candidate for candidate in sure if candidate not in accepted]
-        nearness = box_nearness(
-            np.array([p.box for p in missing]).reshape(-1, 4),
-            np.array([p.side for p in missing]),
-            poses.boxes[free],
-            self.settings.reach,
-        )
-        for row, column in match_greedily(nearness, _FOUND_AGAIN, lambda column: accept(free[column])):
-            persons.append((free[column], missing[row], False))
+        if missing and free:
+            nearness = box_nearness(
+                np.array([p.box for p in missing]),
+                np.array([p.side for p in missing]),
+                poses.boxes[free],
+                self.settings.reach,
+            )
+            for row, column in match_greedily(nearness, _FOUND_AGAIN, lambda column: accept(free[column])):
+                persons.append((free[column], missing[row], False))
         for candidate in free:
             if candidate not in accepted and len(persons) < self._most and accept(candidate):
                 person = TrackedPerson(identity=self._next_identity, keypoint_count=poses.keypoints.shape[1])
@@ -291,6 +296,8 @@ class PoseTracker:
 
     def _pose_similarity(self, poses: Poses) -> NDArray[np.float64]:
         """(C, C) OKS of the poses with one another."""
+        if len(poses) == 1:
+            return np.ones((1, 1))
         areas = box_areas(poses.boxes)
         areas = np.minimum(areas[:, None], areas[None])
         return pose_oks(poses.keypoints, poses.present, poses.keypoints, poses.present, areas, self._sigmas)
@@ -307,8 +314,10 @@ class PoseTracker:
         for person in self._people:
             person.seen = False
         chosen = [candidate for candidate, _, _ in persons]
-        noise = self._noise(poses)[chosen]
-        seen = poses.select(chosen) if self._keep_maps else _without_maps(poses).select(chosen)
+        noise = self._noise(poses)
+        seen = poses if self._keep_maps else _without_maps(poses)
+        if chosen != list(range(len(poses))):
+            noise, seen = noise[chosen], seen.select(chosen)
         keypoints = seen.keypoints.copy()
         for row, (_, person, followed) in enumerate(persons):
             smoothed = person.observe(

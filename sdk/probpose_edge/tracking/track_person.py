@@ -19,6 +19,7 @@ _SHRINK = 0.98
 """A person shrinks by this per frame at most: a box that is cut by the border does not mean a smaller person."""
 _BOX_INERTIA = 0.5
 """Share of the size that a box keeps from the frame before, so that one keypoint more or less does not make it jump."""
+_LEAST_COVARIANCE = 1e-9 * np.eye(4)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,11 +67,14 @@ class TrackedPerson:
         fresh = person_box(self.keypoints, self.present, image_wh)
         if fresh is None:
             return None
-        half = (self.box[2:] - self.box[:2]) / 2
-        size = _BOX_INERTIA * half + (1 - _BOX_INERTIA) * (fresh[2:] - fresh[:2]) / 2
-        middle = (fresh[:2] + fresh[2:]) / 2
-        box = np.clip(np.concatenate([middle - size, middle + size]), 0, [*image_wh, *image_wh])
-        return box if (box[2:] - box[:2] > 1).all() else None
+        left, top, right, bottom = fresh.tolist()
+        old_left, old_top, old_right, old_bottom = self.box.tolist()
+        half_w = (_BOX_INERTIA * (old_right - old_left) + (1 - _BOX_INERTIA) * (right - left)) / 2
+        half_h = (_BOX_INERTIA * (old_bottom - old_top) + (1 - _BOX_INERTIA) * (bottom - top)) / 2
+        x, y = (left + right) / 2, (top + bottom) / 2
+        left, top = max(x - half_w, 0.0), max(y - half_h, 0.0)
+        right, bottom = min(x + half_w, image_wh[0]), min(y + half_h, image_wh[1])
+        return np.array([left, top, right, bottom]) if min(right - left, bottom - top) > 1 else None
 
     def observe(
         self,
@@ -86,15 +90,22 @@ class TrackedPerson:
 
         Returns (K, 2) px: smoothed where present, as estimated where absent.
         """
-        points, present = poses.keypoints[row], poses.present[row]
+        points, present = poses.keypoints[row], poses.presence[row] >= poses.presence_threshold
         self.box = poses.boxes[row].copy()
-        self.side = max(float((self.box[2:] - self.box[:2]).max()), 1.0, self.side * _SHRINK)
-        known = present & (now_s - self._present_s <= _FORGET_S) & followed
-        mean, covariance = smooth.start(points, noise, _FASTEST * self.side)
-        updated, certainty = smooth.update(self._mean, self._covariance + 1e-9 * np.eye(4), points, noise)
-        mean[known], covariance[known] = updated[known], certainty[known]
-        gone = ~present & (now_s - self._present_s <= _FORGET_S) & followed
-        mean[gone], covariance[gone] = self._mean[gone], self._covariance[gone]
+        left, top, right, bottom = self.box.tolist()
+        self.side = max(right - left, bottom - top, 1.0, self.side * _SHRINK)
+        recent = (now_s - self._present_s <= _FORGET_S) & followed
+        known = recent & present
+        if recent.any():
+            mean, covariance = smooth.update(self._mean, self._covariance + _LEAST_COVARIANCE, points, noise)
+            if not known.all():
+                gone = recent > present
+                mean[gone], covariance[gone] = self._mean[gone], self._covariance[gone]
+        if not recent.all():
+            first, uncertainty = smooth.start(points, noise, _FASTEST * self.side)
+            if recent.any():
+                first[recent], uncertainty[recent] = mean[recent], covariance[recent]
+            mean, covariance = first, uncertainty
         self._mean, self._covariance = mean, covariance
         self._present_s[present] = now_s
         self.keypoints, self.present = mean[:, :2].copy(), present.copy()
