@@ -245,7 +245,8 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
         lines += [
             "Fitted on disturbed crops, and never on the pictures judged here: " + "; ".join(fits) + ". By "
             "`probpose-edge calibrate CHECKPOINT --scores ccnet --data DATA/person_keypoints_train.json:DATA/images "
-            "--out DIR` (for INT8 files on the checkpoint that `quantize` wrote) and `probpose-edge convert`, then:",
+            "--out DIR` (for INT8 files on the checkpoint that `quantize` wrote) and `probpose-edge convert`; scores "
+            "called learned by `--scores learned` on the file itself. Then:",
             "",
         ]
     return "\n".join([*lines, f"`{command}`", ""])
