@@ -15,9 +15,13 @@ from probpose_models.torch_runtime import TorchRuntime
 from probpose_quant.calibrate import check_crops, crops_hash
 from probpose_quant.finite_weights import refuse_broken_weights
 from probpose_quant.quantization import Quantization
+from probpose_quant.smooth_channels import smooth_channels
 
 INT8_RECIPES = ("int8-static", "int8-dynamic", "int8-weights", "palette6", "mixed")
 """Every recipe name of precision ``int8``, weights of at most 8 bits; a format takes some of them."""
+
+CROPS_FOR_CHANNELS = 32
+"""Of the calibration crops, to see how far the channels of a transformer reach."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,8 +73,8 @@ def resolve_recipe(config: ExportConfig, *, default: str, supported: tuple[str, 
     """The name of the recipe to use: the precision itself for fp32 and fp16, else one of `supported`.
 
     default: recipe that precision ``int8`` means for this format. ``mixed`` is ``int8-static`` with the saved blocks in
-    float. Raises `InputError` for a recipe the format does not have, for ``mixed`` without such blocks, and for a static
-    recipe without calibration crops or with crops of one colour.
+    float. Raises `InputError` for a recipe the format does not have, for ``mixed`` without such blocks, and for a
+    static recipe without calibration crops or with crops of one colour.
     """
     if config.precision != "int8":
         return config.precision
@@ -114,6 +118,18 @@ def written_calibration(contract: ModelContract, config: ExportConfig, recipe: s
         assert crops is not None  # resolve_recipe refused that
         known = {"crops": len(crops), "sha256": crops_hash(crops)}
     return {**contract.calibration, **{f"int8_{name}": value for name, value in known.items()}}
+
+
+def even_network(model: nn.Module, config: ExportConfig, recipe: str) -> nn.Module:
+    """The network that an int8 file is made of: a transformer with even channels, where its activations become int8.
+
+    It computes the same (see `probpose_quant.smooth_channels`). Without calibration crops, and with saved ranges, which
+    are those of the network as it is, it stays as it is.
+    """
+    crops = config.calibration_crops
+    if recipe not in ("int8-static", "int8-dynamic") or crops is None or config.quantization is not None:
+        return model
+    return smooth_channels(model, crops[:CROPS_FOR_CHANNELS])
 
 
 def static_graph(

@@ -32,6 +32,7 @@ from torch import nn
 from probpose_convert.export_config import (
     ExportConfig,
     check_model,
+    even_network,
     resolve_recipe,
     written_calibration,
     written_recipe,
@@ -84,7 +85,7 @@ def export_tflite(
     if recipe != "fp32":
         # Translating takes half a minute; what is missing is said before.
         import_extra("Quantizing .tflite files", "ai_edge_quantizer", "convert")
-    content = float_tflite(model, contract.input_wh)
+    content = float_tflite(even_network(model, config, recipe), contract.input_wh)
     if recipe != "fp32":
         ranges, kept = _ranges(content, model, config, progress) if recipe == "int8-static" else (None, frozenset())
         content = quantize_tflite(content, recipe, ranges, float_outputs=kept)

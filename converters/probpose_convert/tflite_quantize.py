@@ -10,6 +10,7 @@ from typing import Any
 
 from probpose_convert.quiet import quiet_libraries
 from probpose_convert.tflite_calibrate import Ranges
+from probpose_convert.tflite_deconvolution import replace_deconvolutions
 from probpose_convert.tflite_flatbuffer import operator_name, read_flatbuffer, write_flatbuffer
 from probpose_edge.exceptions import ConversionError
 from probpose_edge.extras import import_extra
@@ -36,6 +37,7 @@ def quantize_tflite(
     - ``"int8-weights"``: int8 weights per output channel, float32 arithmetic.
     - ``"int8-dynamic"``: the same weights; activations are quantized while running, in int8 arithmetic. Depthwise
       convolutions compute in float32: XNNPACK has no such kernel for them and would fall apart into 18 partitions.
+      Deconvolutions become convolutions, which XNNPACK multiplies faster.
     - ``"int8-static"``: int8 weights, activations and arithmetic with fixed ranges. The normalisation and the layers
       that give the outputs compute in float32, on int8 weights. Those layers are 1 % of the work, but with one scale
       for all logits the maps overlap those of fp32 by 0.73 instead of 0.94.
@@ -44,6 +46,8 @@ def quantize_tflite(
     weights included. Raises `MissingExtraError` without ai-edge-quantizer,
     `ConversionError` if it cannot quantize the model.
     """
+    if recipe == "int8-dynamic":
+        content = replace_deconvolutions(content)
     quantizer = import_extra(_PURPOSE, "ai_edge_quantizer.quantizer", "convert").Quantizer(content)
     _configure(quantizer, content, recipe)
     with quiet_libraries():  # it would tell of every recipe that this one overwrites

@@ -41,7 +41,8 @@ _CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d
 _ACTIVATIONS = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default)
 _SUMS = (aten.add.Tensor, aten.add_.Tensor)
 _PADS = (aten.pad.default, aten.constant_pad_nd.default)
-_PASS_THROUGH = (*_PADS, aten.max_pool2d.default, aten.upsample_bilinear2d.vec, aten.pixel_shuffle.default)
+_MOVERS = (aten.pixel_shuffle.default, aten.slice.Tensor)
+_PASS_THROUGH = (*_PADS, *_MOVERS, aten.max_pool2d.default, aten.upsample_bilinear2d.vec)
 
 
 class ProbPoseQuantizer(Quantizer):  # type: ignore[misc]
