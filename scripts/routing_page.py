@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -119,7 +120,9 @@ def time_pair(files: RoutedFiles, pair: OpenPair, pictures: list[Picture], round
     macs = multiply_adds(files, pair)
     return Timing(
         networks=time_networks(pair.router, pair.small, pair.large),
-        costs=measure_routing_cost(pair.router, pair.small, pair.large, pictures, rounds=rounds, macs=macs),
+        costs=measure_routing_cost(
+            pair.router, pair.small, pair.large, pictures, rounds=rounds, macs=macs, clock=time.process_time
+        ),
         macs=macs,
     )
 
@@ -191,8 +194,8 @@ def page(
         f"{CONFIG.samples} bootstrap samples of the pictures. *Best*: those go to the large model whom it helps most "
         "by the truth, an upper bound that no router can know. What routing is: [routing](../routing.md).",
         "",
-        f"Times on one core of a {machine.processor} ({machine.system}), crops, router, networks and decode, mean over "
-        "persons of the pictures taken as a stream, all shares in turn in one run.",
+        f"Processor time on one thread of an {machine.processor} ({machine.system}): crops, router, networks and decode, "
+        "mean over persons of the first pictures, taken as a stream, all shares in turn in one run.",
         "",
         "![Mean OKS against average cost](../images/routing.png)",
         "",
