@@ -194,8 +194,8 @@ def page(
         f"{CONFIG.samples} bootstrap samples of the pictures. *Best*: those go to the large model whom it helps most "
         "by the truth, an upper bound that no router can know. What routing is: [routing](../routing.md).",
         "",
-        f"Processor time on one thread of an {machine.processor} ({machine.system}): crops, router, networks and decode, "
-        "mean over persons of the first pictures, taken as a stream, all shares in turn in one run.",
+        f"Processor time on one thread of an {machine.processor} ({machine.system}): crops, router, networks and "
+        "decode, mean over persons of the first pictures, taken as a stream, all shares in turn in one run.",
         "",
         "![Mean OKS against average cost](../images/routing.png)",
         "",
