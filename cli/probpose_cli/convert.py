@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from probpose_cli.console import err, out, progress_bar
+from probpose_cli.convert_router import convert_router_checkpoint, is_router
 from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import InputError
 from probpose_edge.extras import import_extra
@@ -59,6 +60,15 @@ def command(
     if decoded and CHECKPOINT in wanted_formats:
         raise InputError("--decoded is for onnx, tflite and coreml; a checkpoint gives maps. Drop one of the two.")
     import_extra("Converting", "torch", "convert")
+    from probpose_convert.pending_output import check_writable
+
+    check_writable(out_dir)
+    if is_router(checkpoint):
+        refused = {"--decoded": decoded, "--check": check, "--max-drop": max_drop is not None, "--skeleton": skeleton}
+        convert_router_checkpoint(
+            checkpoint, wanted_formats, wanted_precisions, out_dir, calib, calib_crops, refused, as_json=as_json
+        )
+        return
     from probpose_cli.quantize import hold_accuracy
     from probpose_quant.quantization import read_quantization
 
@@ -129,15 +139,18 @@ def _export(
 ) -> list[ExportResult]:
     from probpose_convert.calibration_crops import read_calibration_crops
     from probpose_convert.convert_all import convert_network
+    from probpose_quant.finite_weights import refuse_broken_weights
     from probpose_quant.ranges import check_enough_crops
 
+    refuse_broken_weights(model, contract)
     with progress_bar("reading calibration crops") as update:
         calibration, parity = read_calibration_crops(
             calib, calib_crops, input_wh=contract.input_wh, padding=contract.padding, progress=update
         )
-    if quantization is None and any(precision in ("int8", "int8-static") for _, precision in jobs):
+    takes_ranges = quantization is None and any(precision in ("int8", "int8-static") for _, precision in jobs)
+    if takes_ranges:
         check_enough_crops(calibration)
-    if not calib and quantization is None and any(precision.startswith("int8") for _, precision in jobs):
+    if not calib and takes_ranges:
         err.print("No --calib given: ranges come from drawn people. Photographs of your own give better INT8 files.")
     with progress_bar("converting") as update:
         return convert_network(

@@ -22,6 +22,7 @@ from probpose_cli import (
     predict,
     quantize,
     report,
+    router,
     train,
 )
 from probpose_edge.exceptions import ProbPoseError
@@ -68,6 +69,7 @@ app.command("calibrate")(calibrate.command)
 app.command("train")(train.command)
 app.command("benchmark")(benchmark.command)
 app.command("quantize")(quantize.command)
+app.command("router")(router.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")

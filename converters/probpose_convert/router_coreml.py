@@ -79,4 +79,4 @@ def _describe(package: Any, contract: RouterContract) -> None:
     package.user_defined_metadata[METADATA_KEY] = contract.to_json()
     width, height = contract.input_wh
     package.input_description["image"] = f"RGB crop of one person, {width} x {height} pixels; normalised inside."
-    package.output_description[SCORE_NAME] = "Share of the small model's error that the large one is expected to remove."
+    package.output_description[SCORE_NAME] = "Share of the small model's error that the large one should remove."

@@ -58,8 +58,8 @@ def export_router_tflite(model: ProbPoseRouter, contract: RouterContract, config
 
 
 class ChannelsLastEnhance(nn.Module):
-    """`SpatialGroupEnhance` by operators that keep TFLite's channels-last layout: sums over the channels of a group, and
-    the gate of a group for each of its channels, are 1×1 convolutions with ones and zeros."""
+    """`SpatialGroupEnhance` by operators that keep TFLite's channels-last layout: 1×1 convolutions with ones and zeros
+    sum over the channels of a group, and give the gate of a group to each of its channels."""
 
     members: Tensor
 

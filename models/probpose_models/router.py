@@ -43,7 +43,7 @@ class SpatialGroupEnhance(nn.Module):
         self.shift = nn.Parameter(torch.ones(1, groups, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
+        _, c, h, w = x.shape
         grouped = x.reshape(-1, self.groups, c // self.groups, h * w)
         mean = x.mean((2, 3)).reshape(-1, self.groups, 1, c // self.groups)
         similarity = F.layer_norm(torch.matmul(mean, grouped), (h * w,))
@@ -121,16 +121,19 @@ class ProbPoseRouter(nn.Module):
 
     def score(self, x: Tensor) -> Tensor:
         """The same from a plane in the units of the first convolution."""
-        return self.second(F.relu(self.first(self.stages(self.stem(x)).flatten(1))))
+        score: Tensor = self.second(F.relu(self.first(self.stages(self.stem(x)).flatten(1))))
+        return score
 
 
 def image_plane(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, H, W, 3) uint8 crops → (N, H / 2, W / 2) uint8: the mean of the channels, then the largest of 2×2 pixels, rounded
-    to a whole number. A file does not round."""
+    """(N, H, W, 3) uint8 crops → (N, H / 2, W / 2) uint8: mean of the channels, then the largest of 2×2 pixels.
+
+    Rounded to a whole number, which a file does not.
+    """
     n, height, width, _ = crops.shape
     summed = crops.sum(axis=3, dtype=np.uint16)
     pooled = summed.reshape(n, height // 2, 2, width // 2, 2).max(axis=(2, 4))
-    return ((pooled + 1) // 3).astype(np.uint8)
+    return np.asarray((pooled + 1) // 3, dtype=np.uint8)
 
 
 @torch.no_grad()

@@ -1,10 +1,11 @@
-"""What a router learns from: disturbed crops of training persons, and how far both members of a pair are off on them."""
+"""What a router learns from: disturbed crops of training persons, and how far both members are off on them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,15 @@ from probpose_train.cut_crop import CropPlan, cut_crop
 from probpose_train.sources import PersonSet
 
 DISTURBED = AugmentConfig(
-    half_body=0.15, rotate=0.4, rotation_deg=30.0, scale=(0.75, 1.35), shift=0.1, crop=0.4, colour=0.5, blur=0.4, paste=0.35
+    half_body=0.15,
+    rotate=0.4,
+    rotation_deg=30.0,
+    scale=(0.75, 1.35),
+    shift=0.1,
+    crop=0.4,
+    colour=0.5,
+    blur=0.4,
+    paste=0.35,
 )
 """Boxes of a careless detector, cut, covered, blurred and turned persons: members were trained on these pictures and
 hardly err on clean ones."""
@@ -85,8 +94,7 @@ def collect_router_samples(
         drawn = [_draw(sets, sources, frame, seed, index) for index in range(first, last)]
         crops = {wh: np.stack([cut_at(sample.plan, frame.input_wh, wh) for sample, _ in drawn]) for wh in sizes}
         keypoints = {
-            name: _in_frame(member, crops[member.contract.input_wh], frame.input_wh)
-            for name, member in members.items()
+            name: _in_frame(member, crops[member.contract.input_wh], frame.input_wh) for name, member in members.items()
         }
         parts.append(_measured(drawn, keypoints, crops, small.contract.sigmas))
         first = last
@@ -160,7 +168,7 @@ def _draw(
         number = min(int(np.searchsorted(shares, rng.random() * shares[-1])), len(sets) - 1)
         people = sets[number]
         chosen, other = (int(value) for value in rng.integers(len(people), size=2))
-        sample = plan_sample(people.person(chosen), rng, frame, DISTURBED, lambda: people.person(other))
+        sample = plan_sample(people.person(chosen), rng, frame, DISTURBED, partial(people.person, other))
         if sample.map_mask.any():
             return sample, people.persons[chosen].image_id * len(sets) + number
 
@@ -193,4 +201,3 @@ def _measured(
         large_oks=oks(truth, boxes, areas, keypoints["large"], sigmas),
         pictures=np.array([picture for _, picture in drawn], dtype=np.int64),
     )
-

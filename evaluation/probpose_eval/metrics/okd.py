@@ -48,14 +48,14 @@ def okd(
     if not ((area > 0).all() and (scale > 0).all()):
         raise InputError("OKD divides by areas and sigmas, so all of them must be above 0. Leave such persons out.")
     weights = np.where(np.isin(truth[..., 2], (1, 2)), truth[..., 2], 0.0)
-    if not np.isfinite(found[..., :2]).all(axis=2)[weights > 0].all():
+    if not np.isfinite(found[weights > 0, :2]).all():
         raise InputError("OKD needs finite keypoints, but a result has NaN or infinity. Check the model file.")
     # Places of uncounted keypoints are unknown and may be anything.
     apart = np.where(weights[..., None] > 0, found[..., :2] - truth[..., :2], 0.0)
     distance = np.linalg.norm(apart, axis=2) / (2 * scale * np.sqrt(area)[:, None])
     total = weights.sum(axis=1)
     summed = (distance * weights).sum(axis=1)
-    return np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
+    return np.asarray(np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0))
 
 
 def relative_gain(small: NDArray[np.floating], large: NDArray[np.floating]) -> NDArray[np.float64]:
