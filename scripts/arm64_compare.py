@@ -15,13 +15,17 @@ from probpose_eval.synth import draw_scene
 MOST_MOVED_PX = 0.5
 """A keypoint may move by this in pixels of the crop: far less than the network's own errors, several times the rounding
 of other kernels."""
-SEEDS = (3, 8, 11, 20)
+SEEDS = (34, 32, 6, 20, 10, 8, 35, 18, 13, 36, 17, 11)
+"""Of the drawn persons 0 to 39 (odd ones are cut off by the border) those whose present keypoints the shipped .onnx
+file promises most on x86-64, by the median, surest first. The map of a keypoint that the network cannot find is flat,
+and other rounding moves its peak far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileDifference:
     """One file on two processors.
 
+    within: share of the keypoints compared that moved by at most `MOST_MOVED_PX`.
     moved_px: the largest distance between the same keypoint's places, in pixels of the crop, of those whose map
         promises an OKS of at least `sure_oks` on the reference; moved_all_px of all.
     compared, keypoints: how many were sure, and how many there are.
@@ -32,6 +36,7 @@ class FileDifference:
     """
 
     name: str
+    within: float
     moved_px: float
     moved_all_px: float
     compared: int
@@ -48,16 +53,18 @@ class FileDifference:
         return self.moved_px <= MOST_MOVED_PX and self.flipped == 0 and self.self_test
 
 
-def write_drawn_pictures(path: Path) -> int:
-    """Four pictures with one drawn person each, two of them cut off by the border, and their boxes; the number of
-    pictures. Drawn once, so that both processors get the same pixels."""
+def write_drawn_pictures(path: Path, count: int) -> list[NDArray[np.float64]]:
+    """Pictures with one drawn person each, the surest first, and their boxes, (1, 4) xyxy, which are returned.
+
+    Drawn once, so that both processors get the same pixels.
+    """
     arrays: dict[str, NDArray[Any]] = {}
-    for index, seed in enumerate(SEEDS):
-        scene = draw_scene(np.random.default_rng(seed), persons=(1, 1), cut_share=float(index % 2), occluder_share=0.0)
+    for index, seed in enumerate(SEEDS[:count]):
+        scene = draw_scene(np.random.default_rng(seed), persons=(1, 1), cut_share=float(seed % 2), occluder_share=0.0)
         arrays[f"picture_{index}"] = scene.image
         arrays[f"boxes_{index}"] = scene.persons[0].bbox_xyxy[None]
     np.savez_compressed(path, **arrays)
-    return len(SEEDS)
+    return [arrays[f"boxes_{index}"] for index in range(count)]
 
 
 def differences(
@@ -93,6 +100,7 @@ def _difference(
     heads = ("presence", "visibility", "quality", "expected_oks")
     return FileDifference(
         name=name,
+        within=float((moved[sure] <= MOST_MOVED_PX).mean()) if sure.any() else 1.0,
         moved_px=float(moved[sure].max(initial=0)),
         moved_all_px=float(moved.max(initial=0)),
         compared=int(sure.sum()),
@@ -113,21 +121,23 @@ def table(rows: list[FileDifference], reference: dict[str, Any], found: dict[str
         + ", ".join(f"{name} {number}" for name, number in side["packages"].items())
         for side in (reference, found)
     ]
-    lines = [
-        *sides,
-        "",
-        "| file | keypoints compared | moved | of all keypoints | presence | visibility | quality | expected OKS | "
-        f"present or not | self-test | one crop {reference['machine']} | one crop {found['machine']} | opened |",
-        "| --- " * 13 + "|",
+    cells = [
+        {
+            "file": row.name,
+            "keypoints compared": f"{row.compared} of {row.keypoints}",
+            f"within {MOST_MOVED_PX} px": f"{100 * row.within:.0f} %",
+            "moved at most": f"{row.moved_px:.2f} px",
+            "of all keypoints": f"{row.moved_all_px:.2f} px",
+            **{name.replace("_", " "): f"{shift:.4f}" for name, shift in row.shifted.items()},
+            "present or not": "same" if row.flipped == 0 else f"{row.flipped} differ",
+            "self-test": "passed" if row.self_test else "**failed**",
+            f"one crop {reference['machine']}": f"{1000 * row.reference_s:.0f} ms",
+            f"one crop {found['machine']}": f"{row.found_s:.1f} s",
+            "opened": f"{row.opened_s:.1f} s",
+        }
+        for row in rows
     ]
-    for row in rows:
-        shifts = " | ".join(
-            f"{row.shifted[head]:.4f}" for head in ("presence", "visibility", "quality", "expected_oks")
-        )
-        lines.append(
-            f"| {row.name} | {row.compared} of {row.keypoints} | {row.moved_px:.3f} px | {row.moved_all_px:.3f} px | "
-            f"{shifts} | {'same' if row.flipped == 0 else f'{row.flipped} differ'} | "
-            f"{'passed' if row.self_test else '**failed**'} | {1000 * row.reference_s:.0f} ms | {row.found_s:.1f} s | "
-            f"{row.opened_s:.1f} s |"
-        )
-    return "\n".join(lines) + "\n"
+    lines = [
+        f"| {' | '.join(line)} |" for line in (cells[0], ["---"] * len(cells[0]), *(row.values() for row in cells))
+    ]
+    return "\n".join([*sides, "", *lines]) + "\n"
