@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from probpose_edge.exceptions import InputError
-from probpose_eval.metrics.oks import oks
 from probpose_eval.metrics.okd import okd, relative_gain
+from probpose_eval.metrics.oks import oks
 
 SIGMAS = (0.1, 0.05, 0.2)
 

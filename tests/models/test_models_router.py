@@ -109,7 +109,7 @@ def test_checkpoints_that_are_no_routers_are_refused(tmp_path: Path) -> None:
         load_router(other)
     metadata = {"probpose_edge": contract().to_json(), NETWORK_KEY: json.dumps({"input_wh": [96, 128], "hidden": "x"})}
     save_file(load_file(router), other, metadata=metadata)
-    with pytest.raises(CheckpointError, match="must record the sizes of a router, got .*Save the checkpoint again"):
+    with pytest.raises(CheckpointError, match=r"must record the sizes of a router, got .*Save the checkpoint again"):
         load_router(other)
     metadata[NETWORK_KEY] = json.dumps({"input_wh": [96, 128], "hidden": 5})
     save_file(load_file(router), other, metadata=metadata)
