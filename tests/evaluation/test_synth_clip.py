@@ -54,3 +54,32 @@ def test_a_person_walking_out_of_the_picture_and_back() -> None:
         assert np.abs(box - true).max() < 0.2 * (true[3] - true[1])
         error = np.linalg.norm(results[index].poses.keypoints[0] - clip[index].keypoints[0], axis=1)
         assert np.median(error) < 0.06 * 160
+
+
+def test_a_person_sinking_out_of_the_picture_and_rising_again() -> None:
+    """With the shipped weights: legs beyond the window are absent meanwhile, and the box is whole again afterwards."""
+    pytest.importorskip("onnxruntime", reason="needs a runtime for the shipped weights")
+    y = np.concatenate([np.linspace(125, 285, 26), np.linspace(285, 125, 26)])
+    path = np.stack([np.linspace(130, 190, len(y)), y], axis=1)
+    clip = list(draw_clip(np.random.default_rng(5), [path], [160], width=320, height=240))
+    now = clip[0]
+    beyond: list[bool] = []
+    within: list[bool] = []
+    errors: list[float] = []
+    identities: set[int] = set()
+    with PoseEstimator.open(threads=1) as estimator:
+        tracker = PoseTracker(estimator, lambda image: (now.boxes[now.areas > 200], np.ones((now.areas > 200).sum())))
+        for now in clip:
+            result = tracker(now.image)
+            identities |= set(result.identities.tolist())
+            for window, present in zip(result.poses.windows, result.poses.present, strict=True):
+                offset = np.abs(now.keypoints[0] - window[:2]) / (window[2:] / 2)
+                beyond += present[(offset > 1.1).any(axis=1)].tolist()
+                within += present[(now.keypoints[0] < [320, 240]).all(axis=1)].tolist()
+            errors += (np.abs(result.poses.boxes - now.boxes).max(axis=1) / 160).tolist()
+    assert identities == {1}
+    assert len(beyond) > 50
+    assert np.mean(beyond) < 0.05
+    assert np.mean(within) > 0.9
+    assert max(errors[-5:]) < 0.2
+    assert max(errors) < 0.3

@@ -19,6 +19,9 @@ _SHRINK = 0.98
 """A person shrinks by this per frame at most: a box that is cut by the border does not mean a smaller person."""
 _BOX_INERTIA = 0.5
 """Share of the size that a box keeps from the frame before, so that one keypoint more or less does not make it jump."""
+_SLOW_SHRINK = 0.999
+"""The same of the size that is remembered of a person who may only be partly in the picture."""
+_AT_BORDER_PX = 1.5
 _LEAST_COVARIANCE = 1e-9 * np.eye(4)
 
 
@@ -50,6 +53,7 @@ class TrackedPerson:
         self.keypoints, self.present = np.zeros((k, 2)), np.zeros(k, dtype=bool)
         self._mean, self._covariance = np.zeros((k, 4)), np.zeros((k, 4, 4))
         self._present_s = np.full(k, -np.inf)
+        self._seen_box, self._whole_wh = (0.0, 0.0, 0.0, 0.0), (0.0, 0.0)
 
     def predict(self, seconds: float, agility: float) -> None:
         """Move the person on; agility: see `TrackerSettings`."""
@@ -63,7 +67,11 @@ class TrackedPerson:
                 self.box = self.box + np.tile(_middle(moved[self.present]), 2)
 
     def carried_box(self, image_wh: tuple[int, int]) -> NDArray[np.float64] | None:
-        """Where to look for the person in this frame: around the present keypoints; None off the picture."""
+        """Where to look for the person in this frame: around the present keypoints; None off the picture.
+
+        Edges that were cut by the border stay there while keypoints are absent, as far as the person is known to reach:
+        around the present ones alone, nobody who comes back into the picture would be seen whole again.
+        """
         fresh = person_box(self.keypoints, self.present, image_wh)
         if fresh is None:
             return None
@@ -74,6 +82,15 @@ class TrackedPerson:
         x, y = (left + right) / 2, (top + bottom) / 2
         left, top = max(x - half_w, 0.0), max(y - half_h, 0.0)
         right, bottom = min(x + half_w, image_wh[0]), min(y + half_h, image_wh[1])
+        if not self.present.all():
+            seen, (whole_w, whole_h) = self._seen_box, self._whole_wh
+            new_left = min(left, max(right - whole_w, 0.0)) if seen[0] <= _AT_BORDER_PX else left
+            new_top = min(top, max(bottom - whole_h, 0.0)) if seen[1] <= _AT_BORDER_PX else top
+            if seen[2] >= image_wh[0] - _AT_BORDER_PX:
+                right = max(right, min(left + whole_w, image_wh[0]))
+            if seen[3] >= image_wh[1] - _AT_BORDER_PX:
+                bottom = max(bottom, min(top + whole_h, image_wh[1]))
+            left, top = new_left, new_top
         return np.array([left, top, right, bottom]) if min(right - left, bottom - top) > 1 else None
 
     def observe(
@@ -94,6 +111,9 @@ class TrackedPerson:
         self.box = poses.boxes[row].copy()
         left, top, right, bottom = self.box.tolist()
         self.side = max(right - left, bottom - top, 1.0, self.side * _SHRINK)
+        self._seen_box = (left, top, right, bottom)
+        whole_w, whole_h = self._whole_wh
+        self._whole_wh = (max(right - left, whole_w * _SLOW_SHRINK), max(bottom - top, whole_h * _SLOW_SHRINK))
         recent = (now_s - self._present_s <= _FORGET_S) & followed
         known = recent & present
         if recent.any():
@@ -134,6 +154,10 @@ class TrackedPerson:
             self.box * four,
             self.side * float(factors.max()),
         )
+        x, y = factors.tolist()
+        left, top, right, bottom = self._seen_box
+        self._seen_box, (whole_w, whole_h) = (left * x, top * y, right * x, bottom * y), self._whole_wh
+        self._whole_wh = (whole_w * x, whole_h * y)
         self._mean, self._covariance = self._mean * four, self._covariance * np.outer(four, four)
 
 
