@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from probpose_edge.contract.metadata import ModelContract
@@ -125,25 +127,20 @@ class MapPeaks(nn.Module):
         variances = kernel_variances(kernel, contract.sigmas, contract.heatmap_wh, padding)
         smoothing = smoothing_matrices(kernel, variances, contract.heatmap_wh)
         self.temperature = contract.temperature
-        self.smooths = smoothing is not None
-        if smoothing is not None:
-            for name, matrix in zip(("to_rows", "to_columns"), smoothing, strict=True):
-                self.register_buffer(name, torch.from_numpy(matrix.copy()), persistent=False)
+        mirrored = SmoothMirrored if kernel == "published" else Smooth
+        self.smooth = nn.Identity() if smoothing is None else mirrored(*smoothing)
         # The OKS along one axis is exp(-d^2 / (2 s)), cut off as the kernel is.
         reach = [math.ceil(3 * value) if kernel == "published" else max(width, height) for value in variances]
         for name, values in (("sharpness", [-0.5 / value for value in variances]), ("reach", reach)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1), persistent=False)
         self.peak = Peak()
 
-    to_rows: Tensor
-    to_columns: Tensor
     sharpness: Tensor
     reach: Tensor
 
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         maps = sparsemax(logits, self.temperature)
-        smoothed = torch.matmul(self.to_rows, torch.matmul(maps, self.to_columns)) if self.smooths else maps
-        x, y, points_cell, _ = self.peak(smoothed)
+        x, y, points_cell, _ = self.peak(self.smooth(maps))
         height, width = maps.shape[2:]
         along_y, along_x = self._oks(y, height), self._oks(x, width)
         expected = (torch.matmul(along_y.unsqueeze(2), maps).squeeze(2) * along_x).sum(-1)
@@ -153,6 +150,56 @@ class MapPeaks(nn.Module):
         """(N, K, size) OKS along one axis between every cell and the peak's, (N, K, 1)."""
         distance = (_places(size) - place).abs()
         return torch.exp(distance * distance * self.sharpness) * _positive(torch.relu(self.reach + 0.5 - distance))
+
+
+class Smooth(nn.Module):
+    """(N, K, H, W) maps smoothed, each keypoint's by its own matrices: those of
+    `probpose_edge.decode.smoothing_matrices`, to_rows (K, H, H) and to_columns (K, W, W).
+    """
+
+    def __init__(self, to_rows: NDArray[np.float32], to_columns: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.register_buffer("to_rows", torch.from_numpy(to_rows.copy()), persistent=False)
+        self.register_buffer("to_columns", torch.from_numpy(to_columns.copy()), persistent=False)
+
+    to_rows: Tensor
+    to_columns: Tensor
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.matmul(self.to_rows, torch.matmul(maps, self.to_columns))
+
+
+class SmoothMirrored(nn.Module):
+    """The same for symmetric kernels with a mirrored border.
+
+    The cosine transform (DCT-II) turns that into products per frequency (Martucci, IEEE Trans. Signal Processing 1994):
+    one transform for all keypoints and K factors per row and column, a seventh of the size of K matrices per axis.
+    """
+
+    def __init__(self, to_rows: NDArray[np.float32], to_columns: NDArray[np.float32]) -> None:
+        super().__init__()
+        rows, columns = cosine_transform(to_rows.shape[1]), cosine_transform(to_columns.shape[1])
+        constants = {
+            "rows": rows,
+            "rows_back": rows.T,
+            "columns": columns.T,
+            "columns_back": columns,
+            "row_factors": _spectrum(to_rows, rows)[:, :, None],
+            "column_factors": _spectrum(to_columns, columns)[:, None, :],
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, torch.from_numpy(value.astype(np.float32, order="C")), persistent=False)
+
+    rows: Tensor
+    rows_back: Tensor
+    columns: Tensor
+    columns_back: Tensor
+    row_factors: Tensor
+    column_factors: Tensor
+
+    def forward(self, maps: Tensor) -> Tensor:
+        waves = torch.matmul(self.rows, torch.matmul(maps, self.columns)) * self.row_factors * self.column_factors
+        return torch.matmul(self.rows_back, torch.matmul(waves, self.columns_back))
 
 
 class HeatmapPeaks(nn.Module):
@@ -233,6 +280,19 @@ class Calibrate(nn.Module):
         # Not `clamp`: coremltools forgets where that came from, and would take it for a part of a float16 network.
         p = torch.minimum(torch.maximum(probability, self.low), self.high)
         return torch.sigmoid(self.scale * torch.log(p / (1 - p)) + self.bias)
+
+
+def cosine_transform(size: int) -> NDArray[np.float64]:
+    """(size, size) orthonormal DCT-II, frequencies in rows: its transpose is its inverse."""
+    places = (2 * np.arange(size) + 1) * np.pi / (2 * size)
+    waves = np.cos(np.arange(size)[:, None] * places) * math.sqrt(2 / size)
+    waves[0] /= math.sqrt(2)
+    return np.asarray(waves, dtype=np.float64)
+
+
+def _spectrum(matrices: NDArray[np.float32], transform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(K, size) factors by which (K, size, size) symmetric, mirrored convolutions multiply each frequency."""
+    return np.einsum("fi,kij,fj->kf", transform, matrices.astype(np.float64), transform, optimize=True)
 
 
 def sparsemax(logits: Tensor, temperature: float) -> Tensor:

@@ -134,6 +134,7 @@ CASES = [
 ]
 SLOW = [
     (OneMap, "onnx", "fp16"),
+    (OneMap, "onnx", "int8-weights"),
     (OneMap, "tflite", "fp16"),
     (OneMap, "tflite", "int8-dynamic"),
     (OneMap, "tflite", "int8-weights"),

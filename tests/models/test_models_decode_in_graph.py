@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from probpose_edge import InputError, PoseEstimator, Poses, RawOutputs  # noqa: E402
 from probpose_edge.contract.metadata import DECODED_NAMES, KERNELS, ModelContract  # noqa: E402
-from probpose_edge.decode import expected_oks_maps  # noqa: E402
+from probpose_edge.decode import expected_oks_maps, kernel_variances, smoothing_matrices  # noqa: E402
 from probpose_edge.probmap import sparsemax_maps  # noqa: E402
 from probpose_edge.runtimes.base import DecodedOutputs, outputs_from  # noqa: E402
 from probpose_edge.window import box_to_window, crop_windows  # noqa: E402
@@ -22,7 +22,13 @@ from probpose_eval.calibration.calibration_samples import collect_samples  # noq
 from probpose_eval.observations.observe import observe_set  # noqa: E402
 from probpose_eval.synth import draw_scene  # noqa: E402
 from probpose_eval.synth.set import write_synth_set  # noqa: E402
-from probpose_models.decode_in_graph import DecodeInGraph, decoded_contract, sparsemax  # noqa: E402
+from probpose_models.decode_in_graph import (  # noqa: E402
+    DecodeInGraph,
+    Smooth,
+    SmoothMirrored,
+    decoded_contract,
+    sparsemax,
+)
 from probpose_models.open_checkpoint import open_checkpoint  # noqa: E402
 from probpose_models.shipped import shipped_checkpoint  # noqa: E402
 from probpose_models.torch_runtime import TorchRuntime  # noqa: E402
@@ -167,6 +173,23 @@ def test_the_first_of_equal_peaks_is_taken(shipped: tuple[Any, ModelContract]) -
         logits[0, :, row, column] = 4
     by_sdk, by_module = both(RawOutputs(logits=logits, **scalars(1, 17)), contract)
     assert_equal(by_sdk, by_module, contract)
+
+
+@pytest.mark.parametrize("heatmap_wh", [(48, 64), (24, 32), (7, 11)])
+def test_mirrored_smoothing_is_the_product_with_the_matrices(heatmap_wh: tuple[int, int]) -> None:
+    """A single cell anywhere, borders included, and a seventh of the constants."""
+    sigmas = np.linspace(0.02, 0.11, 17)
+    variances = kernel_variances("published", sigmas, heatmap_wh)
+    matrices = smoothing_matrices("published", variances, heatmap_wh)
+    assert matrices is not None
+    short, full = SmoothMirrored(*matrices), Smooth(*matrices)
+    maps = torch.zeros(4, 17, heatmap_wh[1], heatmap_wh[0])
+    for index, (row, column) in enumerate(((0, 0), (-1, 3), (2, -1), (5, 4))):
+        maps[index, :, row, column] = 1
+    torch.testing.assert_close(short(maps), full(maps), atol=1e-6, rtol=0)
+    if heatmap_wh == (48, 64):
+        sizes = [sum(value.numel() for value in module.buffers()) for module in (short, full)]
+        assert sizes[0] < sizes[1] / 7
 
 
 @pytest.mark.parametrize(
