@@ -9,18 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from probpose_convert.coreml_export import export_coreml
-from probpose_convert.export_config import INT8_RECIPES, ExportConfig
+from probpose_convert.coreml_export import RECIPES_OF_COREML, export_coreml
+from probpose_convert.export_config import INT8_RECIPES, ExportConfig, resolve_recipe
 from probpose_convert.export_result import ExportResult
-from probpose_convert.onnx_export import export_onnx
+from probpose_convert.onnx_export import RECIPES_OF_ONNX, export_onnx
 from probpose_convert.record_self_test import with_self_test
 from probpose_convert.tflite_export import export_tflite
+from probpose_convert.tflite_quantize import INT8_RECIPES as RECIPES_OF_TFLITE
 from probpose_edge.contract.metadata import ModelContract
 from probpose_models.confidence_head import without_confidence_head
 from probpose_models.open_checkpoint import open_checkpoint
 from probpose_quant.quantization import Quantization, read_quantization
 
 EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite, "coreml": export_coreml}
+RECIPES = {"onnx": RECIPES_OF_ONNX, "tflite": RECIPES_OF_TFLITE, "coreml": RECIPES_OF_COREML}
+NAMES = {"onnx": "ONNX", "tflite": "TFLite", "coreml": "CoreML"}
 SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
 
 
@@ -66,15 +69,14 @@ def convert_network(
 
     Each file records what it answers to the crops of the self-test, for `probpose-edge doctor`.
 
-    Raises what the exporters raise; files finished before stay.
+    Raises what the exporters raise, for a recipe that a format does not have before anything is converted; files
+    finished before stay.
     """
     if decoded:
         model, contract = without_confidence_head(model, contract)
     out_dir.mkdir(parents=True, exist_ok=True)
-    results: list[ExportResult] = []
-    for done, (form, wanted) in enumerate(jobs):
-        if progress is not None:
-            progress(done, len(jobs))
+    configs = []
+    for form, wanted in jobs:
         recipe = wanted if wanted in INT8_RECIPES else None
         config = ExportConfig(
             out=out_dir / f"{contract.model}-{wanted}{'-decoded' if decoded else ''}{SUFFIXES[form]}",
@@ -85,5 +87,11 @@ def convert_network(
             quantization=quantization,
             decoded=decoded,
         )
+        resolve_recipe(config, default="int8-static", supported=RECIPES[form], format=NAMES[form])
+        configs.append(config)
+    results: list[ExportResult] = []
+    for done, ((form, _), config) in enumerate(zip(jobs, configs, strict=True)):
+        if progress is not None:
+            progress(done, len(jobs))
         results.append(with_self_test(EXPORTERS[form](model, contract, config)))
     return results

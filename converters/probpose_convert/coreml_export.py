@@ -38,7 +38,7 @@ from probpose_models.decode_in_graph import DecodedNetwork, decoded_contract
 from probpose_models.deploy import Deployable
 
 DEFAULT_INT8_RECIPE = "int8-static"
-_RECIPES = ("int8-static", "int8-weights", "palette6")
+RECIPES_OF_COREML = ("int8-static", "int8-weights", "palette6")
 _DECODE = "decode_"
 """What the names of the decode's operations begin with."""
 _SMALLEST_INT8_WEIGHT = 512
@@ -84,7 +84,7 @@ def export_coreml(model: nn.Module, contract: ModelContract, config: ExportConfi
     ConversionError: an operator that CoreML lacks, a package that does not reproduce the network, a full disk.
     """
     library = import_coremltools("Converting to CoreML")
-    recipe = resolve_recipe(config, default=DEFAULT_INT8_RECIPE, supported=_RECIPES, format="CoreML")
+    recipe = resolve_recipe(config, default=DEFAULT_INT8_RECIPE, supported=RECIPES_OF_COREML, format="CoreML")
     if config.out.suffix != ".mlpackage":
         raise InputError(f"A CoreML package must be named *.mlpackage, got {config.out.name!r}. Change its name.")
     check_model(model, contract, config)

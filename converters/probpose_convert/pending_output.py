@@ -49,6 +49,24 @@ def pending_output(out: Path) -> Iterator[Path]:
         ) from error
 
 
+def check_writable(folder: Path) -> None:
+    """Raise `ConversionError` if files cannot be written to a folder, or to the place where it is to be made.
+
+    A conversion takes minutes; this is known before. Nothing is made.
+    """
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ConversionError(
+            f"The output folder {folder} must be writable, but {place} is not: {error.strerror or error}. Choose "
+            "another one with --out; nothing was changed."
+        ) from error
+
+
 def size_on_disk(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
     parts = path.rglob("*") if path.is_dir() else (path,)
