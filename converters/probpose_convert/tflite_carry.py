@@ -110,9 +110,11 @@ def carry_ranges(
 
 
 def always_float_outputs(content: bytes) -> frozenset[str]:
-    """Names of the outputs of the operators of a float TFLite model that no recipe quantizes."""
-    (graph,) = read_flatbuffer(content).subgraphs
-    names = (graph.tensors[operator.outputs[0]].name.decode() for operator in graph.operators)
+    """Names of the outputs of the operators of a float TFLite model that a recipe would quantize, but must not."""
+    flat = read_flatbuffer(content)
+    (graph,) = flat.subgraphs
+    quantized = (each for each in graph.operators if operator_name(flat, each) in (*_WEIGHTED, *_CARRIERS))
+    names = (graph.tensors[operator.outputs[0]].name.decode() for operator in quantized)
     return frozenset(name for name in names if _lies_in(name, _ALWAYS_FLOAT))
 
 
