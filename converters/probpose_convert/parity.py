@@ -28,8 +28,8 @@ from probpose_models.torch_runtime import TorchRuntime
 class ParityBound:
     """The largest differences a file may show; see `Parity` for the figures.
 
-    maps_alike: overlap of the maps from which on the logits may differ: narrow ranges cut off how low those of the
-        background lie, and a probability map does not tell.
+    maps_alike: overlap of the maps from which on the logits may differ by their own size: narrow ranges cut off how low
+        those of the background lie, and a probability map does not tell.
     """
 
     logits_relative: float
@@ -116,15 +116,15 @@ def measure_decoded_parity(
 def check_parity(parity: Parity, precision: str) -> None:
     """Raise `ConversionError` if a file is further from its network than `PARITY_BOUNDS` allows."""
     bound = PARITY_BOUNDS[precision]
-    alike, expert_alike = (
-        overlap is not None and overlap >= bound.maps_alike
+    logits, expert_logits = (
+        1.0 if overlap is not None and overlap >= bound.maps_alike else bound.logits_relative
         for overlap in (parity.map_overlap, parity.expert_map_overlap)
     )
     limits = (
-        ("logits_relative", None if alike else parity.logits_relative, bound.logits_relative),
+        ("logits_relative", parity.logits_relative, logits),
         ("keypoint_shift_cell", parity.keypoint_shift_cell, bound.keypoint_shift_cell),
         ("probability_mean_abs", parity.probability_mean_abs, bound.probability_mean_abs),
-        ("expert_logits_relative", None if expert_alike else parity.expert_logits_relative, bound.logits_relative),
+        ("expert_logits_relative", parity.expert_logits_relative, expert_logits),
         ("expert_keypoint_shift_cell", parity.expert_keypoint_shift_cell, bound.keypoint_shift_cell),
         ("confidence_mean_abs", parity.confidence_mean_abs, bound.probability_mean_abs),
     )
