@@ -70,6 +70,23 @@ class TestUserland:
             userland.ready_userland(tmp_path, "bookworm", "MIRROR")
         assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
+    def test_what_fails_is_said_in_its_own_words(
+        self, userland: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(userland, "OWN_NAMESPACES", ("sh", "-c", "echo 'E: no such mirror'; exit 3"))
+        folder = tmp_path / "new"
+        with pytest.raises(
+            userland.UserlandError, match=r"could not build bookworm for arm64\. It ended with 3 .*\nE: no"
+        ):
+            userland.ready_userland(folder, "bookworm", "MIRROR")
+        assert not folder.exists()
+        with pytest.raises(userland.UserlandError, match=r"`python3 -V` ended with 3; .* rm -r"):
+            userland.run_inside(folder, ["python3", "-V"])
+        monkeypatch.setattr(userland, "OWN_NAMESPACES", ("sh", "-c", "exec sleep 20"))
+        monkeypatch.setattr(userland, "LONGEST_S", 0.1)
+        with pytest.raises(userland.UserlandError, match=r"`python3 -V` was still running after 0.1 s and was ended"):
+            userland.run_inside(folder, ["python3", "-V"])
+
     def test_what_is_missing_is_named(self, userland: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
         with pytest.raises(userland.UserlandError, match=r"need root, .* sudo .venv/bin/python scripts/test-arm64"):
