@@ -44,8 +44,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "message"),
     [
         ("none", "A calibration set needs at least two labelled persons. Give a larger one."),
-        ("few", "Ranges need at least 8 example crops, got 3. Give a set with more persons."),
-        ("black", "Calibration crops must show something, but every pixel of all 24 has the value 0"),
+        ("few", "Ranges need at least 8 example crops, got 2. Give a set with more persons."),
+        ("black", "Calibration crops must show something, but every pixel of all 10 has the value 0"),
     ],
 )
 def test_calibration_pictures(name: str, message: str, sets: Path, cli: Cli, tmp_path: Path) -> None:
