@@ -103,9 +103,13 @@ class RoundedPerChannelWeight(FakeQuantizeBase):  # type: ignore[misc]
         self.dtype, self.qscheme, self.is_dynamic = dtype, torch.per_channel_symmetric, False
         self.ch_axis, self.quant_min, self.quant_max = ch_axis, quant_min, quant_max
 
-    def forward(self, weight: Tensor) -> Tensor:
+    def scale_of(self, weight: Tensor) -> Tensor:
+        """The step of every output channel."""
         axes = [axis for axis in range(weight.ndim) if axis != self.ch_axis]
-        scale = (weight.detach().abs().amax(axes) / self.quant_max).clamp_min(SMALLEST_WEIGHT_SCALE)
+        return (weight.detach().abs().amax(axes) / self.quant_max).clamp_min(SMALLEST_WEIGHT_SCALE)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        scale = self.scale_of(weight)
         zeros = torch.zeros_like(scale, dtype=torch.int32)
         return torch.fake_quantize_per_channel_affine(
             weight, scale, zeros, self.ch_axis, self.quant_min, self.quant_max

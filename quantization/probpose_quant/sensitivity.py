@@ -23,6 +23,7 @@ from probpose_quant.fixed_ranges import Range
 from probpose_quant.fold_batch_norms import fold_batch_norms
 from probpose_quant.graph_runtime import GraphRuntime, TrainedOutputs
 from probpose_quant.recipe import Recipe
+from probpose_quant.round_biases import round_biases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,4 +78,5 @@ def rounded_graph(graph: GraphModule, recipe: Recipe, ranges: Mapping[str, Range
         rounded: GraphModule = prepare_qat_pt2e(
             copy.deepcopy(graph), ProbPoseQuantizer(recipe, ranges=ranges, trained=True)
         )
+    round_biases(rounded)
     return rounded

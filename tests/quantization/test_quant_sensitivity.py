@@ -102,3 +102,20 @@ def test_ranges_that_do_not_cover_the_network(model: nn.Module, crops: NDArray[n
         outputs = TorchRuntime(model).run(crops[:1])
         contract = checkpoint_contract(model)  # type: ignore[arg-type]
         output_drift(outputs, outputs, contract.replace(map_kind="heatmap", decode_kernel="argmax"))
+
+
+@torch.no_grad()
+def test_biases_are_rounded_as_files_store_them(model: nn.Module, crops: NDArray[np.uint8]) -> None:
+    ranges = find_ranges(model, crops, STATIC)
+    raw = export_raw_graph(model, checkpoint_contract(model))
+    before = dict(raw.named_parameters())
+    rounded = dict(rounded_graph(raw, STATIC, ranges).named_parameters())
+    moved = {name for name in before if name.endswith("bias") and not torch.equal(before[name], rounded[name])}
+    assert "model.map_head.final.bias" in moved or any("mlp.fc1.bias" in name for name in moved)
+    assert not any("norm" in name for name in moved)
+    for name in moved:
+        assert float((before[name] - rounded[name]).abs().max()) < 0.01 * float(before[name].abs().max() + 0.1)
+    stored = quantize_static(model, crops[:1], STATIC, int32_bias=True, ranges=ranges)
+    expected = stored(torch.from_numpy(crops[:2]))[0].numpy()
+    got = GraphRuntime(rounded_graph(raw, STATIC, ranges)).run(crops[:2]).logits
+    assert float(np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2))) < 0.03
