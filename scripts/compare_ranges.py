@@ -10,10 +10,11 @@ from pathlib import Path
 
 from probpose_convert.calibration_crops import read_calibration_crops
 from probpose_models import TorchRuntime, open_checkpoint
-from probpose_quant import Recipe, find_ranges
+from probpose_quant import Recipe
 from probpose_quant.correct_biases import correct_biases
-from probpose_quant.drift import output_drift
+from probpose_quant.drift import OutputDrift, output_drift
 from probpose_quant.graph_runtime import GraphRuntime
+from probpose_quant.narrow_ranges import recipe_ranges
 from probpose_quant.sensitivity import export_raw_graph, rounded_graph
 
 CORRECTED = 48
@@ -21,7 +22,9 @@ RECIPES = {
     "extremes": Recipe(name="x", observer="minmax"),
     "without 1e-5 of the values on each side": Recipe(name="x", observer="percentile", tail=1e-5),
     "without 1e-4": Recipe(name="x", observer="percentile", tail=1e-4),
+    "least divergence": Recipe(name="x", observer="entropy"),
     "least squared error": Recipe(name="x", observer="mse"),
+    "the same, narrowed by the outputs": Recipe(name="x", observer="mse", narrowed=True),
 }
 
 
@@ -38,13 +41,18 @@ def main() -> None:
     reference = TorchRuntime(model).run(judged)
     graph = export_raw_graph(model, contract)
     for name, recipe in RECIPES.items():
-        ranges = find_ranges(model, calibration, recipe)
-        drift = output_drift(reference, GraphRuntime(rounded_graph(graph, recipe, ranges)).run(judged), contract)
-        print(f"| {name} | {drift.map_overlap:.3f} | {drift.probability:.4f} |", flush=True)
-    corrected = correct_biases(model, contract, calibration[:CORRECTED], recipe, ranges)
-    graph = export_raw_graph(corrected, contract)
-    drift = output_drift(reference, GraphRuntime(rounded_graph(graph, recipe, ranges)).run(judged), contract)
-    print(f"| {name}, biases corrected on {CORRECTED} crops | {drift.map_overlap:.3f} | {drift.probability:.4f} |")
+        ranges = recipe_ranges(model, contract, calibration, recipe)
+        say(name, output_drift(reference, GraphRuntime(rounded_graph(graph, recipe, ranges)).run(judged), contract))
+        if recipe.observer == "mse":
+            corrected = correct_biases(model, contract, calibration[:CORRECTED], recipe, ranges)
+            own = rounded_graph(export_raw_graph(corrected, contract), recipe, ranges)
+            name += f", biases corrected on {CORRECTED} crops"
+            say(name, output_drift(reference, GraphRuntime(own).run(judged), contract))
+
+
+def say(name: str, drift: OutputDrift) -> None:
+    """A row of the table."""
+    print(f"| {name} | {drift.map_overlap:.3f} | {drift.probability:.4f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from probpose_edge.extras import import_extra
 if TYPE_CHECKING:
     from probpose_quant.qat import QuantizationAwareTraining
     from probpose_quant.quantization import Quantization
+    from probpose_quant.recipe import Recipe
     from probpose_train.boxed_crops import BoxedCrops
 
+NARROWED = "outputs"
 STEPS = "Ex-AP by number of blocks in float"
 CORRECTED = 48
 """Crops that mean outputs are taken from; all are kept in memory at once."""
@@ -41,6 +43,12 @@ def command(
         "", "--calib", help="annotations.json:images/ to take ranges from; else --data, or drawn people without."
     ),
     calib_crops: int = typer.Option(256, "--calib-crops", min=8, help="Number of calibration crops."),
+    ranges: str = typer.Option(
+        NARROWED,
+        "--ranges",
+        help="How ranges follow from the values seen: mse (least squared error), percentile, entropy, minmax, or "
+        "outputs: those of mse, then narrowed in the heads where that brings the outputs closer to full precision.",
+    ),
     float_block: list[str] = typer.Option([], "--float-block", help="Block that stays in float. Repeatable."),
     check: str = typer.Option("", "--check", help="annotations.json:images/ on whose cropped version Ex-AP is held."),
     max_drop: float | None = typer.Option(
@@ -71,18 +79,19 @@ def command(
     settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     given = {name: value for name, value in settings.items() if value is not None}
     _check_arguments(qat, data, given, resume, check, max_drop)
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    # The features change, so a head that was fitted on them goes: `calibrate --scores ccnet` fits one on what comes out.
+    chosen = _device(device, torch.cuda.is_available())
+    recipe = _recipe(ranges, tuple(float_block), trained=qat)
+    # The features change, so a head fitted on them goes: `calibrate --scores ccnet` fits one on what comes out.
     reference, contract = without_confidence_head(*open_checkpoint(checkpoint))
     model = reference
     out_dir.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
     if qat:
         model, quantization, found = _train(
-            model, contract, out_dir, data, calib, calib_crops, tuple(float_block), given, chosen, resume
+            model, contract, out_dir, data, calib, calib_crops, recipe, given, chosen, resume
         )
     else:
-        quantization = _calibrate(model, contract, calib, calib_crops, tuple(float_block))
+        quantization = _calibrate(model, contract, calib, calib_crops, recipe)
         model = _correct(model, contract, quantization, calib, calib_crops)
     if max_drop is not None and check:
         quantization, gate = _keep_accuracy(reference, model, contract, quantization, check, max_drop, calib)
@@ -114,6 +123,14 @@ def _check_arguments(
     _check_gate(check, max_drop)
 
 
+def _device(wanted: str, gpu: bool) -> str:
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device takes one of auto, cpu, cuda, got {wanted!r}. Choose one.")
+    if wanted == "cuda" and not gpu:
+        raise InputError("--device cuda needs a GPU that torch can use, and there is none. Use cpu or auto.")
+    return wanted if wanted != "auto" else "cuda" if gpu else "cpu"
+
+
 def _check_gate(check: str, max_drop: float | None) -> None:
     if (max_drop is None) != (not check):
         raise InputError("--max-drop is held on the pictures of --check. Give both, or neither.")
@@ -134,7 +151,7 @@ def hold_accuracy(
     _check_gate(check, max_drop)
     assert max_drop is not None
     model, contract = without_confidence_head(model, contract)
-    quantization = quantization or _calibrate(model, contract, calib, count, ())
+    quantization = quantization or _calibrate(model, contract, calib, count, _recipe(NARROWED))
     quantization, found = _keep_accuracy(model, model, contract, quantization, check, max_drop, calib)
     err.print(f"Ex-AP {found['Ex-AP in full precision']:.2f} in float, int8: {found[STEPS]}")
     for block, reason in quantization.reasons.items():
@@ -153,25 +170,23 @@ def _calibration(contract: ModelContract, calib: str, count: int) -> tuple[Any, 
     return crops, others, {"calibration_crops": len(crops), "calibration_sha256": crops_hash(crops)}
 
 
-def _calibrate(
-    model: Any, contract: ModelContract, calib: str, count: int, float_blocks: tuple[str, ...]
-) -> Quantization:
-    from probpose_quant import RECIPES
+def _calibrate(model: Any, contract: ModelContract, calib: str, count: int, recipe: Recipe) -> Quantization:
     from probpose_quant.blocks import check_blocks
     from probpose_quant.finite_weights import refuse_broken_weights
+    from probpose_quant.narrow_ranges import recipe_ranges
     from probpose_quant.quantization import Quantization
-    from probpose_quant.ranges import find_ranges
 
-    check_blocks(model, float_blocks)
+    check_blocks(model, recipe.float_blocks)
     refuse_broken_weights(model, contract)
     crops, _, origin = _calibration(contract, calib, count)
     with progress_bar("finding ranges") as update:
         # Ranges of everything, so that blocks can change sides later.
-        ranges = find_ranges(model, crops, RECIPES["int8-static"], progress=update)
+        everything = dataclasses.replace(recipe, float_blocks=())
+        ranges = recipe_ranges(model, contract, crops, everything, progress=update)
     return Quantization(
-        recipe=_recipe(float_blocks),
+        recipe=recipe,
         ranges=ranges,
-        reasons=dict.fromkeys(float_blocks, "asked for"),
+        reasons=dict.fromkeys(recipe.float_blocks, "asked for"),
         origin={"method": "calibration", **origin},
     )
 
@@ -185,12 +200,17 @@ def _correct(model: Any, contract: ModelContract, quantization: Quantization, ca
         return correct_biases(model, contract, crops[:CORRECTED], quantization.recipe, quantization.ranges)
 
 
-def _recipe(float_blocks: tuple[str, ...], *, trained: bool = False) -> Any:
-    from probpose_quant import RECIPES
+def _recipe(ranges: str, float_blocks: tuple[str, ...] = (), *, trained: bool = False) -> Recipe:
+    from probpose_quant.recipe import OBSERVERS, Recipe
 
+    if ranges not in (NARROWED, *OBSERVERS):
+        raise InputError(f"--ranges takes one of {NARROWED}, {', '.join(OBSERVERS)}, got {ranges!r}. Choose one.")
     name = "mixed" if float_blocks else "int8-static"
-    return dataclasses.replace(
-        RECIPES["int8-static"], name=f"{name}-qat" if trained else name, float_blocks=float_blocks
+    return Recipe(
+        name=f"{name}-qat" if trained else name,
+        observer="mse" if ranges == NARROWED else ranges,
+        narrowed=ranges == NARROWED,
+        float_blocks=float_blocks,
     )
 
 
@@ -201,7 +221,7 @@ def _train(
     data: list[str],
     calib: str,
     count: int,
-    float_blocks: tuple[str, ...],
+    recipe: Recipe,
     given: dict[str, Any],
     device: str,
     resume: bool,
@@ -214,7 +234,7 @@ def _train(
 
     sources = tuple(parse_source(text) for text in data)
     config = QatConfig(**given)
-    run = QuantizationAwareTraining(model, contract, _recipe(float_blocks, trained=True), config, device=device)
+    run = QuantizationAwareTraining(model, contract, recipe, config, device=device)
     stream = BoxedCrops(sources, contract, config.seed)
     saved = load_state(out_dir) if resume else None
     if saved is None:

@@ -78,9 +78,10 @@ def test_train_on_boxes_alone_interrupt_and_resume(
         "interrupted after 1 steps. Continue from its last saved state with the same command and --resume" in done.err
     )
     assert "holds one. Continue it with --resume" in cli(*arguments).err
-    other = cli(*arguments, "--resume", "--float-block", "map_head.final")
-    assert other.code == 2
-    assert "is resumed with the recipe it began with" in other.err
+    for different in (("--float-block", "map_head.final"), ("--ranges", "mse")):
+        other = cli(*arguments, "--resume", *different)
+        assert other.code == 2
+        assert "is resumed with the recipe it began with" in other.err
     assert not list((tmp_path / "q").glob("*.safetensors"))
     done = cli(*arguments, "--resume", "--json")
     assert done.code == 0
@@ -115,6 +116,8 @@ def test_calibrate_with_a_block_in_float(cli: Cli, tiny: Path, tmp_path: Path) -
         (("--steps", 5), "belong to --qat. Add it"),
         (("--max-drop", 0.5), "is held on the pictures of --check. Give both"),
         (("--check", "a:b"), "is held on the pictures of --check. Give both"),
+        (("--device", "tpu"), "--device takes one of auto, cpu, cuda, got 'tpu'. Choose one"),
+        (("--ranges", "guess"), "--ranges takes one of outputs, minmax, percentile, mse, entropy, got 'guess'"),
         (("--float-block", "nose"), "only blocks of the network in float, and it has no nose"),
         (
             ("--qat", "--data", "synth", "--device", "cpu", "--resume"),
@@ -130,6 +133,13 @@ def test_what_quantize_refuses(cli: Cli, tiny: Path, tmp_path: Path, arguments: 
     assert text in done.err
     assert "Traceback" not in done.err
     assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_gpu_that_is_not_there(cli: Cli, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = cli("quantize", tiny, "--qat", "--data", "synth", "--device", "cuda", "--out", tmp_path / "q")
+    assert done.code == 2
+    assert "--device cuda needs a GPU that torch can use, and there is none. Use cpu or auto" in done.err
 
 
 def test_weights_that_are_no_numbers(cli: Cli, tiny: Path, tmp_path: Path) -> None:

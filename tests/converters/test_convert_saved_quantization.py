@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from probpose_convert import ExportConfig, export_coreml, export_onnx, export_tflite
+from probpose_convert.export_config import resolve_recipe
 from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.exceptions import ConversionError, InputError
 from probpose_edge.runtimes.base import RawOutputs
@@ -97,7 +98,7 @@ def test_every_format_computes_what_was_simulated(
 ) -> None:
     export, suffix, runtime = EXPORTS[form]
     config = ExportConfig(
-        out=tmp_path / f"m.{suffix}", precision="int8", recipe="int8-static", parity_crops=crops[:3],
+        out=tmp_path / f"m.{suffix}", precision="int8", recipe="mixed", parity_crops=crops[:3],
         quantization=quantization,
     )  # fmt: skip
     result = export(model, contract, config)
@@ -108,6 +109,17 @@ def test_every_format_computes_what_was_simulated(
     assert relative_error(outputs.logits, simulated.logits) < 0.25 * away
     for name in ("presence", "visibility", "quality"):
         assert np.abs(getattr(outputs, name) - getattr(simulated, name)).max() < 0.02
+
+
+def test_mixed_needs_blocks_to_keep(quantization: Quantization, crops: NDArray[np.uint8], tmp_path: Path) -> None:
+    whole = dataclasses.replace(quantization, recipe=RECIPES["int8-static"], reasons={})
+    for saved in (None, whole):
+        config = ExportConfig(
+            out=tmp_path / "m.onnx", precision="int8", recipe="mixed", parity_crops=crops[:3], calibration_crops=crops,
+            quantization=saved,
+        )  # fmt: skip
+        with pytest.raises(InputError, match=r"blocks in float, and this checkpoint names none\. Name them with `prob"):
+            resolve_recipe(config, default="int8-static", supported=("int8-static",), format="ONNX")
 
 
 def test_tflite_tensors_are_recognised(model: nn.Module, quantization: Quantization, crops: NDArray[np.uint8]) -> None:
