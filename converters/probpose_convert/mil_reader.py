@@ -94,7 +94,13 @@ def _flatten(function: Any, dtype_name: Callable[[Any], str], images: dict[str, 
 
     def value_of(variable: Any) -> MilValue:
         # An operation without a result type gives no tensor; no file of this project has one.
-        shape = tuple(int(size) for size in variable.shape) if variable.shape is not None else ()
+        try:
+            shape = tuple(int(size) for size in variable.shape) if variable.shape is not None else ()
+        except TypeError as error:
+            raise ModelFileError(
+                f"Every value of a program must have a fixed size, but {variable.name!r} has none. Use operators whose "
+                "sizes do not depend on the picture."
+            ) from error
         return MilValue(
             slot=slots.setdefault(variable, len(slots)),
             name=variable.name,

@@ -305,6 +305,12 @@ def test_a_program_of_float32_values_says_that_nothing_is_rounded(tmp_path: Path
     assert not MilInterpreter(read_program(package)).rounds
 
 
+def test_values_without_a_fixed_size(tmp_path: Path) -> None:
+    package = save(tmp_path, lambda x: mb.non_zero(x=x), (2, 2))
+    with pytest.raises(ModelFileError, match=r"must have a fixed size, but .* has none\. Use operators whose sizes"):
+        read_program(package)
+
+
 def test_inputs_are_not_changed(tmp_path: Path) -> None:
     def build(x: Any) -> Any:
         return mb.dequantize(
