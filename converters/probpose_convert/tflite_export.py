@@ -14,11 +14,11 @@ of one crop with one and two threads of an x86-64 with AVX-512 VNNI
 | **int8-static** | 4.13 | 5.72 ms (2.61×) | 7.18 ms (2.34×) | 28.68 | 14.10 | 0.917 |
 
 So ``int8`` means static for this convolutional network. For the transformer probpose-s (random weights, one thread) it
-means dynamic: 47.8 ms against 155.7 ms for fp32 (3.3×), where static int8 takes 98.4 ms in 47 partitions.
+means dynamic: 46.8 ms against 163.4 ms for fp32 (3.5×). Static int8 took twice as long, in 47 partitions.
 
 tflite-runtime 2.14 runs all five files of probpose-m, but on x86-64 it has fast kernels for fp32, fp16 and
-int8-weights only (14.5 ms each, against 45 ms for int8-dynamic and 70 ms for int8-static). It cannot run the
-int8-dynamic file of probpose-s, whose transposed convolutions it has in float32 and full int8 only.
+int8-weights only (14.5 ms each, against 45 ms for int8-dynamic and 70 ms for int8-static). The int8-dynamic file of
+probpose-s runs there too, since it has no transposed convolutions, but takes 2.5 times as long as fp32.
 """
 
 from __future__ import annotations
