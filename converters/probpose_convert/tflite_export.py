@@ -87,7 +87,8 @@ def export_tflite(
         import_extra("Quantizing .tflite files", "ai_edge_quantizer", "convert")
     content = float_tflite(even_network(model, config, recipe), contract.input_wh)
     if recipe != "fp32":
-        ranges, kept = _ranges(content, model, config, progress) if recipe == "int8-static" else (None, frozenset())
+        static = recipe == "int8-static"
+        ranges, kept = _ranges(content, model, config, progress) if static else (None, always_float_outputs(content))
         content = quantize_tflite(content, recipe, ranges, float_outputs=kept)
     outline = contract
     if config.decoded:

@@ -64,8 +64,7 @@ def crops() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (8, 32, 24, 3), dtype=np.uint8)
 
 
-def config(path: Path, precision: str, crops: NDArray[np.uint8]) -> ExportConfig:
-    recipe = "int8-static" if precision == "int8" else None
+def config(path: Path, precision: str, crops: NDArray[np.uint8], recipe: str | None = None) -> ExportConfig:
     return ExportConfig(out=path, precision=precision, recipe=recipe, calibration_crops=crops, parity_crops=crops)
 
 
@@ -103,15 +102,17 @@ def test_every_format_gives_what_the_head_gives(
         assert model.confidence_head is not None
 
 
-@pytest.mark.parametrize("form", EXPORTERS)
-def test_in_int8_the_head_stays_in_float(form: str, crops: NDArray[np.uint8], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("form", "recipe"), [*((form, "int8-static") for form in EXPORTERS), ("tflite", "int8-dynamic")]
+)
+def test_in_int8_the_head_stays_in_float(form: str, recipe: str, crops: NDArray[np.uint8], tmp_path: Path) -> None:
     for library in (*LIBRARIES[form], "torchao"):
         pytest.importorskip(library, reason="needs the extra convert")
     model = network()
     assert "confidence_head" not in block_names(model)
     contract = checkpoint_contract(model).replace(confidence_head=True, checkpoint_sha256="ab" * 32)
     path = tmp_path / f"m{SUFFIXES[form]}"
-    EXPORTERS[form](model, contract, config(path, "int8", crops))
+    EXPORTERS[form](model, contract, config(path, "int8", crops, recipe))
     got = (MilRuntime(path) if form == "coreml" else open_runtime(path)).run(crops)
     # What the float head makes of the file's own maps and scalars and of nearly its features.
     with torch.no_grad():
