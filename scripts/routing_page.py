@@ -1,9 +1,9 @@
 """What routing easy persons to a small model and hard ones to a large one is worth: a page of the docs.
 
-    python scripts/routing_page.py ROUTER:SMALL:LARGE … --judge val.json:images/
+    python scripts/routing_page.py ROUTER:SMALL:LARGE … --judge val.json:images/ --transfer SMALL:LARGE …
 
-LARGE may be `flip`, the small model with a flip test. Every router is also tried on the other pairs whose crops it can
-see, without training. The page and its figure are written; nothing is trained and no file is changed.
+LARGE may be `flip`, the small model with a flip test. Every router is also tried on the other pairs and on
+those of --transfer, without training. The page and its figure are written; nothing is trained and no file is changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from probpose_cli.routed import OpenPair, RoutedFiles, multiply_adds, open_pair, parse_routed
 from probpose_edge.atomic_write import write_bytes_atomically, write_text_atomically
-from probpose_edge.exceptions import InputError
 from probpose_edge.routing.check_members import check_members
 from probpose_edge.routing.router_contract import RouterContract
 from probpose_edge.routing.running_share import RunningShare
@@ -69,7 +68,7 @@ class Studied:
     """
 
     files: RoutedFiles
-    timing: Timing
+    timing: Timing | None
     observed: dict[str, ObservedPair]
     random: dict[str, dict[float, dict[str, Resampled]]]
     routers: dict[str, RouterContract]
@@ -86,6 +85,7 @@ def main() -> None:
     """Study every pair, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="+", type=parse_routed, metavar="ROUTER:SMALL:LARGE")
+    parser.add_argument("--transfer", nargs="+", default=[], metavar="SMALL:LARGE", help="pairs without a router")
     parser.add_argument("--judge", required=True, help="annotations.json:images/")
     parser.add_argument("--rounds", type=int, default=2, help="of the timing")
     parser.add_argument("--out", type=Path, default=Path("docs/results/routing.md"))
@@ -99,6 +99,10 @@ def main() -> None:
         # Times first, in one go: what follows takes longer.
         timed = [time_pair(files, pair, pictures, args.rounds) for files, pair in pairs]
         studied = [study(*pair, timing, pairs, sets) for pair, timing in zip(pairs, timed, strict=True)]
+        others = []
+        for text in args.transfer:
+            files = parse_routed(f"{args.pairs[0].router}:{text}")
+            others.append(study(files, stack.enter_context(open_pair(files, threads=1)), None, pairs, sets))
         curves = [curves_of(each, each.files.router.name, sets) for each in studied]
         panels = [
             [
@@ -108,18 +112,19 @@ def main() -> None:
                 for name, points in curve.items()
             ]
             for each, curve in zip(studied, curves, strict=True)
+            if each.timing is not None
         ]
         write_bytes_atomically(args.figure, draw_routing(panels))
         source = f"{Path(args.judge.partition(':')[0]).name}"
         command = anonymous_command(sys.argv[1:], Path(__file__).name)
-        write_text_atomically(args.out, page(studied, curves, sets, source, command))
+        write_text_atomically(args.out, page(studied, curves, others, sets, source, command))
 
 
 def time_pair(files: RoutedFiles, pair: OpenPair, pictures: list[Picture], rounds: int) -> Timing:
     """Networks alone, then the whole way at every share."""
     macs = multiply_adds(files, pair)
     return Timing(
-        networks=time_networks(pair.router, pair.small, pair.large),
+        networks=time_networks(pair.router, pair.small, pair.large, clock=time.process_time),
         costs=measure_routing_cost(
             pair.router, pair.small, pair.large, pictures, rounds=rounds, macs=macs, clock=time.process_time
         ),
@@ -130,18 +135,18 @@ def time_pair(files: RoutedFiles, pair: OpenPair, pictures: list[Picture], round
 def study(
     files: RoutedFiles,
     pair: OpenPair,
-    timing: Timing,
+    timing: Timing | None,
     pairs: list[tuple[RoutedFiles, OpenPair]],
     sets: dict[str, PictureSet],
 ) -> Studied:
     """Both models, every router that fits, and random routing, on both sets."""
-    routers = {}
-    for other, members in pairs:
-        try:
-            check_members(members.router, pair.small, pair.large)
-        except InputError:
-            continue
-        routers[other.router.name] = members.router
+    if timing is not None:
+        check_members(pair.router, pair.small, pair.large)
+    routers = {
+        other.router.name: members.router
+        for other, members in pairs
+        if members.router.contract.padding == pair.large.contract.padding
+    }
     observed = {
         name: observe_pair(pair.small, pair.large, data.annotations, data.images) for name, data in sets.items()
     }
@@ -177,6 +182,7 @@ def curves_of(studied: Studied, router: str, sets: dict[str, PictureSet]) -> dic
 def page(
     studied: Sequence[Studied],
     curves: Sequence[dict[str, tuple[RoutedPoint, ...]]],
+    others: Sequence[Studied],
     sets: dict[str, PictureSet],
     source: str,
     command: str,
@@ -203,23 +209,24 @@ def page(
     for each, own in zip(studied, curves, strict=True):
         lines += [f"## {each.name}", "", _networks(each), ""]
         for name, points in own.items():
-            lines += [f"Pictures {_NAMES[name]}, router {each.files.router.name}:", "", _curve(points, each.timing), ""]
+            lines += [f"Pictures {_NAMES[name]}, router {each.files.router.name}:", ""]
+            lines += [_curve(points, each.timing.costs if each.timing else ()), ""]
             lines += [_verdict(points), ""]
     lines += ["## Which end of the scores", ""]
     lines += [
         "Persons of both sets in fifths by rising score: by the true one, `(D_s − D_l) / D_s`, and by the router's. "
         "What the large model adds to the OKS on average, in points.",
         "",
-        _fifths(studied, sets),
+        _fifths([*studied, *others], sets),
         "",
     ]
     lines += ["## Other routers, without training", ""]
     lines += [
-        "Each router on the pairs that it was not trained for, where it can see the crops: mean OKS, and routed − "
-        "random.",
+        "Each router on the pairs that it was not trained for: mean OKS, and routed − random. Crops are cut in its own "
+        "size for this; `RoutedEstimator` takes routers of the size of either model only.",
         "",
     ]
-    lines += [_transfers(studied, sets), ""]
+    lines += [_transfers([*studied, *others], sets), ""]
     lines += ["## Streams", ""]
     lines += [
         "The same persons one after another, in the order of the file, by running quantiles that start from those in "
@@ -234,6 +241,8 @@ def page(
 
 
 def _networks(each: Studied) -> str:
+    if each.timing is None:
+        return ""
     times = each.timing.networks
     words = []
     for index, name in enumerate(("router", "small", "large")):
@@ -246,13 +255,13 @@ def _networks(each: Studied) -> str:
     )
 
 
-def _curve(points: Sequence[RoutedPoint], timing: Timing) -> str:
+def _curve(points: Sequence[RoutedPoint], costs: Sequence[RoutingCost]) -> str:
     head = ["to the large one", "ms", "M multiply-adds"]
     for metric in ROUTING_METRICS:
         label = metric.replace("-OKS", " OKS")
         head += [label, "random", "routed − random", "best"]
     rows = []
-    for point, cost in zip(points, timing.costs, strict=True):
+    for point, cost in zip(points, costs, strict=True):
         row = [f"{point.share:.0%}", f"{cost.ms:.2f}", "–" if cost.macs is None else f"{cost.macs / 1e6:.0f}"]
         for metric in ROUTING_METRICS:
             row += [_points(point.routed[metric].value), _points(point.random[metric])]
@@ -296,7 +305,7 @@ def _transfers(studied: Sequence[Studied], sets: dict[str, PictureSet]) -> str:
     rows = []
     for each in studied:
         for router in each.routers:
-            if router == each.files.router.name:
+            if each.timing is not None and router == each.files.router.name:
                 continue
             for name, points in curves_of(each, router, sets).items():
                 for point in points:
@@ -307,7 +316,7 @@ def _transfers(studied: Sequence[Studied], sets: dict[str, PictureSet]) -> str:
                             + [_interval(point.gain[metric]) for metric in ROUTING_METRICS]
                         )
     head = ["router", "pair", "pictures", "share", "mean OKS", *(f"Δ {metric}" for metric in ROUTING_METRICS)]
-    return table(head, rows) if rows else "No router sees the crops of another pair."
+    return table(head, rows) if rows else "There is one pair only."
 
 
 def _streams(

@@ -42,8 +42,8 @@ class RoutedPoint:
 class CurveConfig:
     """How curves are measured: random draws to take the mean of, bootstrap samples of the pictures, and a seed."""
 
-    draws: int = 60
-    samples: int = 500
+    draws: int = 40
+    samples: int = 400
     seed: int = 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +112,14 @@ def persons_of(annotations: AnnotationSet, images_dir: Path, most: int = MOST_PI
 
 
 def time_networks(
-    router: Routes, small: PoseEstimator, large: PoseEstimator, *, rounds: int = 40
+    router: Routes,
+    small: PoseEstimator,
+    large: PoseEstimator,
+    *,
+    rounds: int = 40,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
-    """Latency of one crop through the router and both networks, in turns in one run."""
+    """Latency of one crop through the router and both networks, in turns in one run; see `measure_calls`."""
     rng = np.random.default_rng(0)
 
     def crop(input_wh: tuple[int, int]) -> np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]:
@@ -128,4 +134,5 @@ def time_networks(
             "large": lambda step: large.runtime.run(seen["large"]),
         },
         rounds=rounds,
+        clock=clock,
     )
