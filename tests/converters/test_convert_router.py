@@ -135,14 +135,14 @@ def test_bad_input_leaves_no_file_and_keeps_the_old_one(
         export_router_onnx(broken, CONTRACT, config(out, crops))
     with pytest.raises(InputError, match=r"Parity crops must have shape \(N, 128, 96, 3\) for this router, got"):
         export_router_onnx(model, CONTRACT, config(out, crops[:, :64]))
-    with pytest.raises(InputError, match="A router gives no maps that a file could decode. Leave --decoded out"):
+    with pytest.raises(InputError, match=r"A router gives no maps that a file could decode. Leave --decoded out"):
         export_router_onnx(model, CONTRACT, config(out, crops, decoded=True))
-    with pytest.raises(InputError, match="int8-static takes its ranges from example crops and got none"):
+    with pytest.raises(InputError, match=r"int8-static takes its ranges from example crops and got none"):
         export_router_onnx(model, CONTRACT, config(out, crops, "int8", calibration_crops=None))
-    with pytest.raises(InputError, match="The int8 recipe of ONNX routers must be one of int8-static"):
+    with pytest.raises(InputError, match=r"The int8 recipe of ONNX routers must be one of int8-static"):
         export_router_onnx(model, CONTRACT, config(out, crops, "int8", recipe="int8-dynamic"))
     monkeypatch.setattr("probpose_convert.router_export.crop_scores", lambda _, given: np.zeros(len(given)))
-    with pytest.raises(ConversionError, match="A fp32 router must follow the network it came from, but on 8 crops"):
+    with pytest.raises(ConversionError, match=r"A fp32 router must follow the network it came from, but on 8 crops"):
         export_router_onnx(model, CONTRACT, config(out, crops))
     assert out.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [out]
