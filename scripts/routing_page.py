@@ -253,8 +253,8 @@ def _networks(each: Studied) -> str:
     ends = [each.random["plain"][end]["mean-OKS"].value for end in (0.0, 1.0)]
     return (
         f"Networks alone, one crop, medians in turns: {'; '.join(words)}. The router takes {share:.1%} of the small "
-        f"model's time. Random routing needs none: for the same cost it could send {more:.1%} of the persons more, worth "
-        f"{100 * more * (ends[1] - ends[0]):+.2f} points of mean OKS (as they are)."
+        f"model's time. Random routing needs none: for the same cost it could send {more:.1%} of the persons more, "
+        f"worth {100 * more * (ends[1] - ends[0]):+.2f} points of mean OKS (as they are)."
     )
 
 
