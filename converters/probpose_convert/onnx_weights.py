@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from probpose_convert.onnx_graph import initializer
+
 SMALLEST_INT8_WEIGHT = 512
 """Weights with fewer values stay float32: their scales would take as much room as they save."""
 _DECODE = "decode."
@@ -45,12 +47,10 @@ def _dequantized(model: ir.Model, reader: ir.Node, name: str, weight: np.ndarray
     scale = np.abs(weight).max(axis=others, keepdims=True).astype(np.float32) / 127
     scale[scale == 0] = 1
     integers = np.round(weight / scale).astype(np.int8)
-    inputs = []
-    for suffix, array in (("int8", integers), ("scale", scale.reshape(-1))):
-        tensor = ir.tensor(array, name=f"{name}_{suffix}")
-        value = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-        model.graph.register_initializer(value)
-        inputs.append(value)
+    inputs = [
+        initializer(model, f"{name}_int8", integers),
+        initializer(model, f"{name}_scale", scale.reshape(-1)),
+    ]
     dequantize = ir.node("DequantizeLinear", inputs, {"axis": axis})
     model.graph.insert_before(reader, dequantize)
     return dequantize.outputs[0]
