@@ -24,9 +24,7 @@ def block_names(model: nn.Module) -> tuple[str, ...]:
     for name, part in model.named_children():
         names += _opened(name, part) if name in _OPENED and list(part.children()) else [name]
     return tuple(
-        name
-        for name in names
-        if name not in ALWAYS_FLOAT and any(True for _ in model.get_submodule(name).parameters())
+        name for name in names if name not in ALWAYS_FLOAT and any(True for _ in model.get_submodule(name).parameters())
     )
 
 

@@ -352,7 +352,9 @@ def test_bad_requests(small_m: SmallM, tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(InputError, match=r"must be named \*\.mlpackage, got 'a\.mlmodel'\. Change its name"):
         export_coreml(small_m, contract, config(small_m, tmp_path / "a.mlmodel", "fp16"))
     out = tmp_path / "a.mlpackage"
-    with pytest.raises(InputError, match=r"CoreML must be one of int8-static, int8-weights, palette6, got 'int8-dynamic'"):
+    with pytest.raises(
+        InputError, match=r"CoreML must be one of int8-static, int8-weights, palette6, got 'int8-dynamic'"
+    ):
         export_coreml(small_m, contract, config(small_m, out, "int8-dynamic"))
     with pytest.raises(InputError, match=r"int8-static takes its ranges from example crops and got none"):
         export_coreml(small_m, contract, config(small_m, out, "int8-static", calibration_crops=None))

@@ -153,7 +153,9 @@ def test_weights_that_are_not_finite(value: float, model: Any, contract: ModelCo
 
 @pytest.mark.parametrize("recipe", ["int8-dynamic", "palette6"])
 def test_recipes_that_onnx_files_do_not_have(recipe: str, model: Any, contract: ModelContract, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"int8 recipe of ONNX must be one of int8-static, int8-weights, got '{recipe}'"):
+    with pytest.raises(
+        InputError, match=rf"int8 recipe of ONNX must be one of int8-static, int8-weights, got '{recipe}'"
+    ):
         export_onnx(model, contract, config(tmp_path, "int8", recipe=recipe, calibration_crops=CROPS))
 
 
@@ -167,7 +169,10 @@ def test_crops_of_another_size(name: str, model: Any, contract: ModelContract, t
     ("changes", "message"),
     [
         ({"precision": "int4"}, r"precision must be one of fp32, fp16, int8, got 'int4'"),
-        ({"recipe": "int8-fast"}, r"recipe must be one of int8-static, int8-dynamic, int8-weights, palette6, got 'int8-fast'"),
+        (
+            {"recipe": "int8-fast"},
+            r"recipe must be one of int8-static, int8-dynamic, int8-weights, palette6, got 'int8-fast'",
+        ),
         ({"recipe": "int8-static"}, r"A recipe belongs to precision int8, got recipe 'int8-static' with .* 'fp32'"),
         ({"parity_crops": CROPS[:0]}, r"Parity crops must be at least one uint8 RGB crop, .* shape \(0, 32, 24, 3\)"),
         ({"parity_crops": CROPS.astype(np.float32)}, r"Parity crops must be .* and type float32"),
@@ -191,7 +196,9 @@ def test_a_missing_library(
 
 def test_an_operator_that_onnx_does_not_have(tmp_path: Path) -> None:
     network: Any = Untranslatable().eval()
-    with pytest.raises(ConversionError, match=r"ONNX has, but airy_ai in the network itself \(Untranslatable\) could not"):
+    with pytest.raises(
+        ConversionError, match=r"ONNX has, but airy_ai in the network itself \(Untranslatable\) could not"
+    ):
         export_onnx(network, checkpoint_contract(network), config(tmp_path))
     assert not list(tmp_path.iterdir())
 

@@ -21,7 +21,6 @@ from probpose_convert import tflite_export, tflite_graph  # noqa: E402
 from probpose_convert.export_config import ExportConfig  # noqa: E402
 from probpose_convert.export_result import ExportResult  # noqa: E402
 from probpose_convert.tflite_calibrate import LARGEST_BIAS, activation_ranges, weight_ranges  # noqa: E402
-from probpose_convert.tflite_deconvolution import replace_deconvolutions  # noqa: E402
 from probpose_convert.tflite_export import export_tflite  # noqa: E402
 from probpose_convert.tflite_flatbuffer import (  # noqa: E402
     BUFFER_ALIGNMENT,
@@ -439,91 +438,6 @@ def test_an_interrupted_conversion_leaves_the_older_file_and_nothing_else(
         export_tflite(network, contract, config_for(out, "int8-static", crops))
     assert out.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [out]
-
-
-class UpsamplingNetwork(nn.Module):
-    """48×64 pixels to maps of 12×16 cells, by the transposed convolutions of probpose-s."""
-
-    name = "probpose-s"
-    keypoints = 17
-    input_wh = (48, 64)
-    heatmap_wh = (12, 16)
-    temperature = 0.5
-    window_ratio, presence_head = 1.0, True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(3, 16, 16, stride=16, padding=2)
-        self.deconvolutions = nn.Sequential(
-            *(
-                layer
-                for _ in range(2)
-                for layer in (
-                    nn.ConvTranspose2d(16, 16, 4, stride=2, padding=1, bias=False),
-                    nn.BatchNorm2d(16),
-                    nn.ReLU(inplace=True),
-                )
-            )
-        )
-        self.final = nn.Conv2d(16, 17, 1)
-        self.heads = nn.ModuleList(nn.Conv2d(16, 17, (4, 3)) for _ in range(3))
-
-    def forward(self, x: Tensor) -> PoseOutputs:
-        features = self.embed(x)
-        logits = self.final(self.deconvolutions(features))
-        return PoseOutputs(logits, *(head(features).flatten(1) for head in self.heads))
-
-
-def test_transposed_convolutions_stay_in_the_partition(crops: np.ndarray, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = UpsamplingNetwork()
-    with torch.no_grad():
-        model.train()(torch.randn(8, 3, 64, 48))
-    model.eval()
-    contract = checkpoint_contract(model)  # type: ignore[arg-type]
-    for recipe in ("int8-static", "int8"):
-        result = export_tflite(model, contract, config_for(tmp_path / "m.tflite", recipe, crops))
-        assert result.parity.logits_relative < 0.1
-        kinds = [kind for kind, _ in operators(result.path)]
-        # Dynamic int8 multiplies convolutions faster.
-        wanted = (2, 0) if recipe == "int8-static" else (0, 2)
-        assert (kinds.count("TRANSPOSE_CONV"), kinds.count("DEPTH_TO_SPACE")) == wanted
-        runtime = LiteRTRuntime(result.path)
-        assert [d["op_name"] for d in runtime._session.get()._get_ops_details()].count("DELEGATE") == 1
-        runtime.close()
-    assert result.recipe == "int8-dynamic"  # the default for a transformer
-
-
-def test_deconvolutions_equal_their_convolutions() -> None:
-    from ai_edge_litert.interpreter import Interpreter
-
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.ConvTranspose2d(5, 6, 4, stride=2, padding=1), nn.ReLU(), nn.ConvTranspose2d(6, 4, 4, stride=2, padding=1)
-    )
-    example = {"x": torch.randn(1, 5, 4, 3)}
-    before = tflite_graph.translate(Named(network).eval(), example)
-    after = replace_deconvolutions(before)
-    assert replace_deconvolutions(after) == after
-    kinds = [operator_name(m, o) for m in [read_flatbuffer(after)] for o in m.subgraphs[0].operators]
-    assert kinds.count("CONV_2D") == 2
-    assert "TRANSPOSE_CONV" not in kinds
-    given, got = (
-        Interpreter(model_content=content, num_threads=1).get_signature_runner()(x=example["x"].numpy())["y"]
-        for content in (before, after)
-    )
-    np.testing.assert_allclose(got, given, rtol=1e-5, atol=1e-6)
-    # The kernels that are read no more are gone.
-    assert len(after) < len(before) + 4_000
-
-
-class Named(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"y": self.network(x)}
 
 
 def test_conversion_is_quiet(

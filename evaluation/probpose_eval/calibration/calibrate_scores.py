@@ -40,8 +40,8 @@ def with_scores(
         if choice == IN_NETWORK and not contract.confidence_head:
             raise InputError(
                 f"Scores of the kind {IN_NETWORK} come from a head in the network, and that of this {contract.format} "
-                f"file of {contract.model} has none. Fit one on its .safetensors checkpoint (--scores {IN_NETWORK}), then "
-                "convert it."
+                f"file of {contract.model} has none. Fit one on its .safetensors checkpoint (--scores {IN_NETWORK}), "
+                "then convert it."
             )
         if contract.confidence_head:
             # The head stays in the file, and so does what it was fitted on.

@@ -96,7 +96,9 @@ def collect_score_samples(
         found = np.concatenate([poses.keypoints, poses.presence[..., None]], axis=2)
         parts.append(
             ScoreSamples(
-                features=(features_of(poses, raw.logits, contract) if look is None else look(poses, raw).astype(np.float64)),
+                features=(
+                    features_of(poses, raw.logits, contract) if look is None else look(poses, raw).astype(np.float64)
+                ),
                 oks=keypoint_oks(own, found, OksRule(), own.counted((1, 2))),
                 scores=poses.scores.astype(np.float64),
                 pictures=np.array([image_id for image_id, _ in rows], dtype=np.int64),
