@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 BITS = 6
 SMALLEST_PALETTE_WEIGHT = 8_192
-"""Weights with fewer values stay float16. Of probpose-m they are 3 % of the size, and with a table of 64 values for each
-of them as well (down to 512 values) the maps overlap those of full precision by 0.71 instead of 0.92."""
+"""Weights with fewer values stay float16. Of probpose-m they are 3 % of the size, and with a table of 64 values for
+each of them as well (down to 512 values) the maps overlap those of full precision by 0.71 instead of 0.92."""
 _STEPS = 100
 _SETTLED = 1e-7
 """A step that moves no value by more than this share of the range ends the search."""
