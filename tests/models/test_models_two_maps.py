@@ -91,7 +91,7 @@ def test_ratio_and_sizes_come_back_from_a_checkpoint(tmp_path: Path) -> None:
     original = build_model("probpose-s-dh", window_ratio=1.4, **TINY).eval()
     with torch.no_grad():
         for one, two in zip(original(PICTURE), model(PICTURE), strict=True):
-            assert torch.equal(one, two)
+            assert (one is None and two is None) or torch.equal(one, two)
 
 
 @pytest.mark.parametrize(
