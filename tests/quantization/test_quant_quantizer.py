@@ -64,7 +64,7 @@ class SmallTransformer(nn.Module):
         n, width, rows, columns = x.shape
         x = self.block(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(n, width, rows, columns)
         scalar = self.scalar(x).flatten(1)
-        return PoseOutputs(self.head(x), scalar, scalar, scalar)
+        return PoseOutputs(self.head(x)[0], scalar, scalar, scalar)
 
 
 @pytest.fixture(scope="module")
