@@ -24,7 +24,7 @@ class QatConfig:
 
     steps: int = 300
     batch_size: int = 16
-    learning_rate: float = 1e-5
+    learning_rate: float = 3e-6
     range_rate: float = 1e-3
     freeze_ranges: float = 0.7
     clip_norm: float = 1.0
