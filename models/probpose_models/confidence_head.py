@@ -119,7 +119,7 @@ def without_confidence_head(
 ) -> tuple[ProbPoseM | ProbPoseS, ModelContract]:
     """A copy of the network without its head, for what changes the features that the head was fitted on, or the network
     itself if it has none; the contract's scores go with the head."""
-    if model.confidence_head is None:
+    if getattr(model, "confidence_head", None) is None:
         return model, contract
     model = copy.deepcopy(model)
     model.confidence_head = None

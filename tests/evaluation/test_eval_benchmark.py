@@ -13,7 +13,7 @@ import pytest
 from probpose_edge import InputError, MetadataError, ModelFileError
 from probpose_edge.contract.read_contract import read_contract
 from probpose_edge.weights import shipped_model
-from probpose_eval import benchmark as benchmark_module
+from probpose_eval.benchmark import benchmark as benchmark_module
 from probpose_eval.benchmark.arithmetic_peak import ArithmeticPeak, _product, measure_arithmetic_peak
 from probpose_eval.benchmark.benchmark import Benchmark, FileTiming, benchmark_files
 from probpose_eval.benchmark.benchmark_verdict import benchmark_verdict

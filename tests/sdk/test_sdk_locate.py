@@ -165,7 +165,9 @@ class TestRuntimes:
     def test_part_of_an_interface_is_refused(
         self, write_onnx: Callable[..., Path], write_tflite: Callable[..., Path]
     ) -> None:
-        with pytest.raises(ModelFileError, match=r"may have expert_logits besides, .* or has logits alone; .*besides; .* has"):
+        with pytest.raises(
+            ModelFileError, match=r"may have expert_logits besides, .* or has logits alone; .*besides; .* has"
+        ):
             open_runtime(write_onnx(names=("logits", "presence")))
         with pytest.raises(ModelFileError, match=r"besides: maps of shape \(1, K, H, W\)"):
             open_runtime(write_tflite(names=("heat",), order=(0,)))
