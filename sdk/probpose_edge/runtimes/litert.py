@@ -141,7 +141,7 @@ def _find_outputs(path: str | os.PathLike[str], interpreter: Any) -> dict[str, i
     if not ranks or any(rank != _RANKS.get(name, 2) for name, rank in ranks.items()):
         found = {name: (detail["dtype"].__name__, detail["shape"].tolist()) for name, detail in details.items()}
         raise ModelFileError(
-            f"A probpose-edge .tflite file has {EXPECTED_OUTPUTS}: maps of shape (1, K, H, W), "
-            f"keypoints (1, K, 2) and the others (1, K); {path} has {found}. Use a file written by `probpose-edge convert`."
+            f"A probpose-edge .tflite file has {EXPECTED_OUTPUTS}: maps of shape (1, K, H, W), keypoints (1, K, 2) and "
+            f"the others (1, K); {path} has {found}. Use a file written by `probpose-edge convert`."
         )
     return {name: int(details[name]["index"]) for name in ranks}
