@@ -11,7 +11,7 @@ from torch import nn
 
 from probpose_convert.coreml_export import RECIPES_OF_COREML, export_coreml
 from probpose_convert.export_config import INT8_RECIPES, ExportConfig, resolve_recipe
-from probpose_convert.export_result import ExportResult
+from probpose_convert.export_result import SUFFIXES, ExportResult
 from probpose_convert.onnx_export import RECIPES_OF_ONNX, export_onnx
 from probpose_convert.record_self_test import with_self_test
 from probpose_convert.tflite_export import export_tflite
@@ -24,7 +24,6 @@ from probpose_quant.quantization import Quantization, read_quantization
 EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite, "coreml": export_coreml}
 RECIPES = {"onnx": RECIPES_OF_ONNX, "tflite": RECIPES_OF_TFLITE, "coreml": RECIPES_OF_COREML}
 NAMES = {"onnx": "ONNX", "tflite": "TFLite", "coreml": "CoreML"}
-SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
 
 
 def convert_all(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probpose_convert.export_config import ExportConfig
+from probpose_convert.export_result import SUFFIXES
 from probpose_convert.router_coreml import export_router_coreml
 from probpose_convert.router_export import RouterResult
 from probpose_convert.router_onnx import export_router_onnx
@@ -17,7 +18,6 @@ from probpose_edge.routing.router_contract import RouterContract
 from probpose_models.router import ProbPoseRouter
 
 EXPORTERS = {"onnx": export_router_onnx, "tflite": export_router_tflite, "coreml": export_router_coreml}
-SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
 
 
 def convert_router(

@@ -85,8 +85,7 @@ def export_coreml(model: nn.Module, contract: ModelContract, config: ExportConfi
     """
     library = import_coremltools("Converting to CoreML")
     recipe = resolve_recipe(config, default=DEFAULT_INT8_RECIPE, supported=RECIPES_OF_COREML, format="CoreML")
-    if config.out.suffix != ".mlpackage":
-        raise InputError(f"A CoreML package must be named *.mlpackage, got {config.out.name!r}. Change its name.")
+    check_package_name(config)
     check_model(model, contract, config)
     outline = decoded_contract(contract) if config.decoded else contract
     written = outline.replace(
@@ -99,11 +98,7 @@ def export_coreml(model: nn.Module, contract: ModelContract, config: ExportConfi
     package = _convert(library, model, contract, written, config, recipe)
     _describe(package, written)
     with pending_output(config.out) as pending:
-        save_package(package, pending)
-        try:
-            runtime = MilRuntime(pending)
-        except ModelFileError as error:
-            raise ConversionError(str(error)) from error
+        runtime = save_package(package, pending)
         result = checked_result(pending, runtime, model, written, config, source=contract)
     return result
 
@@ -221,7 +216,14 @@ def _describe(package: Any, contract: ModelContract) -> None:
         package.output_description[name] = _HEATMAP_TEXT if is_heatmap and name == "logits" else _OUTPUT_TEXTS[name]
 
 
-def save_package(package: Any, path: Path) -> None:
+def check_package_name(config: ExportConfig) -> None:
+    """Raise `InputError` unless the package is to be called *.mlpackage."""
+    if config.out.suffix != ".mlpackage":
+        raise InputError(f"A CoreML package must be named *.mlpackage, got {config.out.name!r}. Change its name.")
+
+
+def save_package(package: Any, path: Path) -> MilRuntime:
+    """Write a package and open it with our executor; raises `ConversionError` if that cannot read it."""
     with quiet():
         package.save(str(path))
     # Notes for debugging another tool, as large as a tenth of an int8 package; the manifest does not list them.
@@ -229,3 +231,7 @@ def save_package(package: Any, path: Path) -> None:
     # coremltools writes parts that only their owner can read.
     for part in (path, *path.rglob("*")):
         part.chmod(0o755 if part.is_dir() else 0o644)
+    try:
+        return MilRuntime(path)
+    except ModelFileError as error:
+        raise ConversionError(str(error)) from error

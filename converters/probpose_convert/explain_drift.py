@@ -18,6 +18,7 @@ from probpose_edge.exceptions import ConversionError
 from probpose_edge.runtimes.base import Runtime
 from probpose_models.torch_runtime import TorchRuntime
 from probpose_quant.blocks import block_names, lies_in
+from probpose_quant.fixed_ranges import RoundedPerChannelWeight
 from probpose_quant.fold_batch_norms import fold_batch_norms
 from probpose_quant.ranges import FEWEST_CROPS
 
@@ -136,9 +137,7 @@ def _with_integer_weights(model: nn.Module, path: str) -> nn.Module:
     for name, part in network.named_modules():
         if isinstance(part, _WEIGHTED) and lies_in(name, (path,)):
             axis = 1 if isinstance(part, nn.ConvTranspose2d) else 0
-            others = [other for other in range(part.weight.ndim) if other != axis]
-            scale = part.weight.abs().amax(others, keepdim=True).clamp(min=1e-12) / 127
-            part.weight.copy_((part.weight / scale).round() * scale)
+            part.weight.copy_(RoundedPerChannelWeight(axis, torch.int8, -127, 127)(part.weight))
     return network
 
 

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
+from probpose_convert.export_config import ExportConfig
+from probpose_convert.pending_output import size_on_disk
 from probpose_edge.contract.metadata import ModelContract
+from probpose_edge.routing.router_contract import RouterContract
+from probpose_edge.runtimes.base import Runtime
+
+SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
+"""Format → suffix of its files."""
+ContractT = TypeVar("ContractT", ModelContract, RouterContract)
+ParityT = TypeVar("ParityT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +57,8 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportResult:
-    """One converted file.
+class ExportResult(Generic[ContractT, ParityT]):
+    """One converted file, of a pose network (`ModelContract`, `Parity`) or of a router.
 
     Attributes
     ----------
@@ -66,7 +76,24 @@ class ExportResult:
     precision: str
     recipe: str
     size_bytes: int
-    contract: ModelContract
-    parity: Parity
+    contract: ContractT
+    parity: ParityT
     runtime: str
     provenance: str
+
+
+def result_of(
+    pending: Path, runtime: Runtime, contract: ContractT, config: ExportConfig, parity: ParityT
+) -> ExportResult[ContractT, ParityT]:
+    """Describe a file that has no name yet; runtime: what ran it, contract: what it says about itself."""
+    return ExportResult(
+        path=config.out,
+        format=contract.format,
+        precision=contract.precision,
+        recipe=contract.recipe,
+        size_bytes=size_on_disk(pending),
+        contract=contract,
+        parity=parity,
+        runtime=runtime.name,
+        provenance=runtime.provenance,
+    )

@@ -12,8 +12,7 @@ from torch import nn
 
 from probpose_convert.explain_drift import explain_drift
 from probpose_convert.export_config import ExportConfig
-from probpose_convert.export_result import ExportResult, Parity
-from probpose_convert.pending_output import size_on_disk
+from probpose_convert.export_result import ExportResult, Parity, result_of
 from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.decode import decode_heatmaps, decode_maps
 from probpose_edge.estimator import PoseEstimator
@@ -236,14 +235,4 @@ def checked_result(
         raise ConversionError(f"{error} {why}") from error
     finally:
         runtime.close()
-    return ExportResult(
-        path=config.out,
-        format=contract.format,
-        precision=contract.precision,
-        recipe=contract.recipe,
-        size_bytes=size_on_disk(pending),
-        contract=contract,
-        parity=parity,
-        runtime=runtime.name,
-        provenance=runtime.provenance,
-    )
+    return result_of(pending, runtime, contract, config, parity)

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from probpose_convert.coreml_export import half_precision, save_package, to_package
+from probpose_convert.coreml_export import check_package_name, half_precision, save_package, to_package
 from probpose_convert.export_config import ExportConfig, resolve_recipe
-from probpose_convert.mil_executor import MilRuntime
 from probpose_convert.mil_library import import_coremltools, quiet
 from probpose_convert.pending_output import pending_output
 from probpose_convert.router_export import (
@@ -22,7 +21,7 @@ from probpose_convert.router_export import (
 )
 from probpose_convert.router_network import DeployableRouter
 from probpose_edge.contract.metadata import METADATA_KEY
-from probpose_edge.exceptions import ConversionError, InputError, ModelFileError, ProbPoseError
+from probpose_edge.exceptions import ConversionError, ProbPoseError
 from probpose_edge.routing.router_contract import SCORE_NAME, RouterContract
 from probpose_edge.version import __version__
 from probpose_models.router import ProbPoseRouter
@@ -36,8 +35,7 @@ def export_router_coreml(model: ProbPoseRouter, contract: RouterContract, config
     """
     library = import_coremltools("Converting to CoreML")
     recipe = resolve_recipe(config, default="int8-static", supported=RECIPES_OF_ROUTERS, format="CoreML routers")
-    if config.out.suffix != ".mlpackage":
-        raise InputError(f"A CoreML package must be named *.mlpackage, got {config.out.name!r}. Change its name.")
+    check_package_name(config)
     check_router(model, contract, config)
     versions = {"probpose-edge": __version__, "torch": torch.__version__, "coremltools": library.__version__}
     written = written_contract(contract, config, recipe, "coreml", versions)
@@ -55,11 +53,7 @@ def export_router_coreml(model: ProbPoseRouter, contract: RouterContract, config
         ) from error
     _describe(package, written)
     with pending_output(config.out) as pending:
-        save_package(package, pending)
-        try:
-            runtime = MilRuntime(pending)
-        except ModelFileError as error:
-            raise ConversionError(str(error)) from error
+        runtime = save_package(package, pending)
         return checked_router(pending, runtime, model, written, config)
 
 

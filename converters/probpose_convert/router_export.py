@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probpose_convert.export_config import ExportConfig
-from probpose_convert.pending_output import size_on_disk
+from probpose_convert.export_result import ExportResult, result_of
 from probpose_edge.exceptions import ConversionError, InputError, ModelFileError
 from probpose_edge.routing.router import Router
 from probpose_edge.routing.router_contract import RouterContract
@@ -43,19 +44,8 @@ class RouterParity:
     rank_correlation: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RouterResult:
-    """One converted router; fields as in `probpose_convert.export_result.ExportResult`."""
-
-    path: Path
-    format: str
-    precision: str
-    recipe: str
-    size_bytes: int
-    contract: RouterContract
-    parity: RouterParity
-    runtime: str
-    provenance: str
+RouterResult: TypeAlias = ExportResult[RouterContract, RouterParity]
+"""One converted router."""
 
 
 def check_router(model: ProbPoseRouter, contract: RouterContract, config: ExportConfig) -> None:
@@ -125,14 +115,4 @@ def checked_router(
             f"are off by {parity.score_mean_abs:.4g} (at most {bound:g}). Try another precision or more calibration "
             "crops; the file was not kept."
         )
-    return RouterResult(
-        path=config.out,
-        format=contract.format,
-        precision=contract.precision,
-        recipe=contract.recipe,
-        size_bytes=size_on_disk(pending),
-        contract=contract,
-        parity=parity,
-        runtime=runtime.name,
-        provenance=runtime.provenance,
-    )
+    return result_of(pending, runtime, contract, config, parity)

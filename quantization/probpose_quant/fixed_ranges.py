@@ -10,6 +10,7 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
+from probpose_edge.exceptions import TrainingError
 from probpose_quant.observers import SMALLEST_WEIGHT_SCALE, affine_activation, symmetric_weight
 from probpose_quant.value_keys import value_keys
 
@@ -116,7 +117,10 @@ class RoundedPerChannelWeight(FakeQuantizeBase):  # type: ignore[misc]
         )
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError("a graph in training is not converted; its weights and ranges are taken out of it")
+        raise TrainingError(
+            "A graph in training is not converted: weights and ranges are taken out of it. Call finalize, and convert "
+            "what it gives."
+        )
 
 
 def ranges_of(graph: GraphModule) -> dict[str, Range]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -38,9 +39,9 @@ class _SearchedObserver(HistogramObserver):
     NARROWEST = 0.1
     """Of the range of all values."""
 
+    @abstractmethod
     def _cost(self, histogram: Tensor, centers: Tensor, low: Tensor, high: Tensor, levels: Tensor) -> float:
         """Of rounding values to `levels` (0 to 255 of the bins with these centers) between low and high."""
-        raise NotImplementedError
 
     def _non_linear_param_search(self) -> tuple[Tensor, Tensor]:
         width = (self.max_val - self.min_val) / self.bins

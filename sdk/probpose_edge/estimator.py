@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probpose_edge.boxes import check_boxes
 from probpose_edge.contract.metadata import ModelContract
 from probpose_edge.contract.read_contract import read_contract
-from probpose_edge.detectors.whole_image import person_box
+from probpose_edge.detectors.whole_image import estimate_in_image
 from probpose_edge.exceptions import InputError, ModelFileError
-from probpose_edge.images import to_bgr
 from probpose_edge.poses import Poses, instance_scores
 from probpose_edge.probabilities.calibrated_maps import calibrated_maps
 from probpose_edge.runtimes.base import RawOutputs, Runtime, no_maps_error
@@ -104,13 +103,8 @@ class PoseEstimator:
 
         Raises `InputError` for images or boxes that break these rules, naming the box.
         """
-        image = to_bgr(image_bgr)
-        image_wh = (image.shape[1], image.shape[0])
-        if boxes_xyxy is not None:
-            return self._estimate(image, check_boxes(boxes_xyxy, image_wh), return_maps)
-        first = self._estimate(image, np.array([[0.0, 0.0, *image_wh]]), return_maps)
-        box = person_box(first.keypoints[0], first.present[0], image_wh)
-        return first if box is None else self._estimate(image, box[None], return_maps)
+        estimate = partial(self._estimate, return_maps=return_maps)
+        return estimate_in_image(image_bgr, boxes_xyxy, estimate, first_look=estimate)
 
     def predict_crops(
         self,

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from probpose_edge import COCO_17, shipped_model
-from probpose_edge.contract.metadata import METADATA_KEY
 from probpose_edge.routing.router_contract import RouterContract
 from probpose_eval import read_report
 
@@ -19,11 +17,10 @@ pytest.importorskip("onnxruntime", reason="needs onnxruntime to run models")
 
 
 @pytest.fixture(scope="module")
-def router(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def router(
+    tmp_path_factory: pytest.TempPathFactory, write_brightness_router: Callable[[Path, str, tuple[int, int]], None]
+) -> Path:
     """A router that scores crops by their brightness."""
-    onnx = pytest.importorskip("onnx", reason="needs onnx to write a tiny router")
-    from onnx import TensorProto, helper
-
     contract = RouterContract(
         model="bright",
         format="onnx",
@@ -38,24 +35,8 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Path:
         checkpoint_sha256="0" * 64,
         licence="Apache-2.0",
     )
-    constants = {"axes": np.array([1, 2, 3]), "one": np.array([1]), "white": np.float32(255)}
-    nodes = [
-        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Div", ["mean", "white"], ["part"]),
-        helper.make_node("Unsqueeze", ["part", "one"], ["score"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "bright",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 256, 192, 3])],
-        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", 1])],
-        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
     path = tmp_path_factory.mktemp("router") / "bright.onnx"
-    onnx.save(model, str(path))
+    write_brightness_router(path, contract.to_json(), contract.input_wh)
     return path
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from probpose_models import ProbPoseS, checkpoint_contract
@@ -22,10 +24,8 @@ from probpose_quant.sensitivity import export_raw_graph, rounded_graph
 STATIC = RECIPES["int8-static"]
 
 
-def test_mean_outputs_come_back() -> None:
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (8, 16, 12, 3)).repeat(16, axis=1).repeat(16, axis=2)
-    crops = np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
+def test_mean_outputs_come_back(noisy_crops: Callable[..., NDArray[np.uint8]]) -> None:
+    crops = noisy_crops(8)
     torch.manual_seed(0)
     model: Any = ProbPoseS(channels=24, depth=1, heads=2, deconvolutions=(8, 8))
     nn.init.normal_(model.map_head.final.weight, std=0.5)

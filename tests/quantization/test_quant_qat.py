@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,9 @@ STATIC = RECIPES["int8-static"]
 
 
 @pytest.fixture(scope="module")
-def crops() -> NDArray[np.uint8]:
+def crops(noisy_crops: Callable[..., NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """(12, 256, 192, 3): smooth colours and noise."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (12, 16, 12, 3)).repeat(16, axis=1).repeat(16, axis=2)
-    return np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
+    return noisy_crops(12)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,9 @@ class SmallTransformer(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def crops() -> NDArray[np.uint8]:
+def crops(noisy_crops: Callable[..., NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """(12, 64, 48, 3): smooth colours and noise."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (12, 8, 6, 3)).repeat(8, axis=1).repeat(8, axis=2)
-    return np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
+    return noisy_crops(12, cells=(8, 6), cell=8)
 
 
 def with_statistics(network: nn.Module, crops: NDArray[np.uint8]) -> nn.Module:

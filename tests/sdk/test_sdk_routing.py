@@ -25,7 +25,6 @@ from probpose_edge import (
     flip_test,
     read_contract,
 )
-from probpose_edge.contract.metadata import METADATA_KEY
 from probpose_edge.routing.resize_crops import resize_crops, resize_maps
 from probpose_edge.routing.router_contract import RouterContract
 from probpose_edge.window import box_to_window, crop_windows
@@ -316,30 +315,14 @@ class TestFiles:
 
 
 @pytest.fixture
-def write_score_onnx(tmp_path: Path) -> Callable[[str], Path]:
+def write_score_onnx(
+    tmp_path: Path, write_brightness_router: Callable[[Path, str, tuple[int, int]], None]
+) -> Callable[[str], Path]:
     """Writes a router whose score is the brightness of the crop."""
-    onnx = pytest.importorskip("onnx", reason="needs onnx to write a tiny model")
-    from onnx import TensorProto, helper
 
     def write(metadata: str) -> Path:
-        constants = {"axes": np.array([1, 2, 3]), "one": np.array([1]), "white": np.float32(255)}
-        nodes = [
-            helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
-            helper.make_node("Div", ["mean", "white"], ["share"]),
-            helper.make_node("Unsqueeze", ["share", "one"], ["score"]),
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "tiny",
-            [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 64, 48, 3])],
-            [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", 1])],
-            [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-        helper.set_model_props(model, {METADATA_KEY: metadata})
         path = tmp_path / "router.onnx"
-        onnx.save(model, str(path))
+        write_brightness_router(path, metadata, (48, 64))
         return path
 
     return write

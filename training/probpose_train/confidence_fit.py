@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probpose_edge.exceptions import InputError
-from probpose_eval.calibration.fit_score_head import FEWEST_PICTURES, HELD_OUT, ScoreFit
+from probpose_eval.calibration.fit_score_head import ScoreFit, hold_out
 from probpose_eval.calibration.score_samples import ScoreSamples
 from probpose_eval.metrics.confidence_scores import confidence_scores
 from probpose_models.confidence_head import ConfidenceHead, ConfidenceLayers
@@ -35,7 +35,7 @@ def fit_confidence_head(head: ConfidenceHead, samples: ScoreSamples, *, seed: in
 
     It is fitted on all pictures. What the scores are worth is measured on one of five pictures by a fit on the others.
 
-    Raises `InputError` for fewer than `FEWEST_PICTURES` pictures, and for features that are not this head's.
+    Raises as `hold_out`, and `InputError` for features that are not this head's.
     """
     widths, keypoints = head.layers.widths, head.layers.keypoint.shape[0]
     if samples.features.shape[1:] != (keypoints, sum(widths)) or not np.isfinite(samples.features).all():
@@ -43,14 +43,7 @@ def fit_confidence_head(head: ConfidenceHead, samples: ScoreSamples, *, seed: in
             f"The features of a confidence head must be finite numbers of shape (M, {keypoints}, {sum(widths)}), got "
             f"{samples.features.shape}. Collect them from the network that the head belongs to."
         )
-    pictures = np.unique(samples.pictures)
-    if len(pictures) < FEWEST_PICTURES:
-        raise InputError(
-            f"Learning scores needs at least {FEWEST_PICTURES} pictures, one of five is held out, got {len(pictures)}. "
-            "Give a larger set, or take the closed form, which needs none."
-        )
-    rng = np.random.default_rng(seed)
-    held = np.isin(samples.pictures, rng.choice(pictures, max(1, int(HELD_OUT * len(pictures))), replace=False))
+    held, pictures = hold_out(samples, np.random.default_rng(seed))
     tried = _fitted(head.layers, samples, ~held, seed)
     with torch.no_grad():
         answers = tried(_split(torch.from_numpy(samples.features[held].astype(np.float32)), widths)).sigmoid()
@@ -61,7 +54,7 @@ def fit_confidence_head(head: ConfidenceHead, samples: ScoreSamples, *, seed: in
         before=confidence_scores(samples.scores[held], person_oks),
         held_out=confidence_scores(said, person_oks),
         epochs=_epochs(len(samples)),
-        pictures=len(pictures),
+        pictures=pictures,
     )
 
 

@@ -46,15 +46,8 @@ def fit_score_head(samples: ScoreSamples, *, seed: int = 0) -> ScoreFit:
 
     Raises `InputError` for fewer than `FEWEST_PICTURES` pictures.
     """
-    pictures = np.unique(samples.pictures)
-    if len(pictures) < FEWEST_PICTURES:
-        raise InputError(
-            f"Learning scores needs at least {FEWEST_PICTURES} pictures, one of five is held out, got {len(pictures)}. "
-            "Give a larger set, or take the closed form, which needs none."
-        )
     rng = np.random.default_rng(seed)
-    aside = rng.choice(pictures, max(1, int(HELD_OUT * len(pictures))), replace=False)
-    held = np.isin(samples.pictures, aside)
+    held, pictures = hold_out(samples, rng)
     f, k = samples.features.shape[2], samples.features.shape[1]
     rows = samples.features[~held].reshape(-1, f)
     head = ScoreHead(
@@ -97,8 +90,23 @@ def fit_score_head(samples: ScoreSamples, *, seed: int = 0) -> ScoreFit:
         before=confidence_scores(samples.scores[held], person_oks[held]),
         held_out=confidence_scores(said, person_oks[held]),
         epochs=best_epoch,
-        pictures=len(pictures),
+        pictures=pictures,
     )
+
+
+def hold_out(samples: ScoreSamples, rng: np.random.Generator) -> tuple[NDArray[np.bool_], int]:
+    """(M,) whether a sample is of a picture that is held out, one of five, and how many pictures there are.
+
+    Raises `InputError` for fewer than `FEWEST_PICTURES` pictures.
+    """
+    pictures = np.unique(samples.pictures)
+    if len(pictures) < FEWEST_PICTURES:
+        raise InputError(
+            f"Learning scores needs at least {FEWEST_PICTURES} pictures, one of five is held out, got {len(pictures)}. "
+            "Give a larger set, or take the closed form, which needs none."
+        )
+    aside = rng.choice(pictures, max(1, int(HELD_OUT * len(pictures))), replace=False)
+    return np.isin(samples.pictures, aside), len(pictures)
 
 
 def _error(

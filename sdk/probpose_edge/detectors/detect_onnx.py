@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probpose_edge.exceptions import InputError, ModelFileError
 from probpose_edge.extras import import_extra
 from probpose_edge.images import to_bgr
-from probpose_edge.runtimes.native_session import NativeSession, same_file
+from probpose_edge.runtimes.onnx_session import open_onnx_session
 
 STRIDES = (8, 16, 32)
 """Input pixels per cell of the three grids, in the order in which their cells follow one another."""
@@ -77,22 +77,13 @@ class OnnxDetector:
             if not 0 <= value <= 1:
                 raise InputError(f"{name} must lie in [0, 1], got {value!r}. Leave it out for the usual value.")
         ort = import_extra("Running .onnx detectors", "onnxruntime", "onnx")
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        check_unchanged = same_file(path)
-
-        def load() -> Any:
-            check_unchanged()
-            try:
-                return ort.InferenceSession(os.fspath(path), options, providers=providers or ["CPUExecutionProvider"])
-            except Exception as error:  # onnxruntime's exceptions share no base class
-                reason = " ".join(str(error).split())
-                message = f"onnxruntime cannot load the detector {path}: {reason}. Copy it again."
-                raise ModelFileError(message) from error
-
-        self._session = NativeSession(load)
+        self._session = open_onnx_session(
+            ort,
+            path,
+            threads=threads,
+            providers=providers or ["CPUExecutionProvider"],
+            refusal=lambda reason: f"onnxruntime cannot load the detector {path}: {reason}. Copy it again.",
+        )
         self._path, self.min_score, self.iou, self.person_class = os.fspath(path), min_score, iou, person_class
         self._input, self._type, self.input_wh = _input_of(self._path, self._session.get(), input_wh)
         width, height = self.input_wh

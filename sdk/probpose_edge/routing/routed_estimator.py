@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probpose_edge.boxes import check_boxes
 from probpose_edge.contract.metadata import ModelContract
-from probpose_edge.detectors.whole_image import person_box
+from probpose_edge.detectors.whole_image import estimate_in_image
 from probpose_edge.estimator import PERSONS_AT_ONCE, MapChoice, PoseEstimator, boxes_of, windows_of
-from probpose_edge.images import to_bgr
 from probpose_edge.poses import Poses
 from probpose_edge.probabilities.calibrated_maps import LOST_SHARE_KEY, TEMPERATURE_KEY, coverage_numbers
 from probpose_edge.routing.check_members import check_members
@@ -129,13 +127,8 @@ class RoutedEstimator:
         cells of the large one.
         """
         self._check(return_maps)
-        image = to_bgr(image_bgr)
-        image_wh = (image.shape[1], image.shape[0])
-        if boxes_xyxy is not None:
-            return self._of_image(image, check_boxes(boxes_xyxy, image_wh), return_maps)
-        first = self._of_image(image, np.array([[0.0, 0.0, *image_wh]]), return_maps, only_small=True)
-        box = person_box(first.keypoints[0], first.present[0], image_wh)
-        return first if box is None else self._of_image(image, box[None], return_maps)
+        estimate = partial(self._of_image, return_maps=return_maps)
+        return estimate_in_image(image_bgr, boxes_xyxy, estimate, first_look=partial(estimate, only_small=True))
 
     def predict_crops(
         self,

@@ -19,7 +19,7 @@ from probpose_edge.runtimes.base import (
     outputs_of,
     run_in_parts,
 )
-from probpose_edge.runtimes.native_session import NativeSession, same_file
+from probpose_edge.runtimes.onnx_session import open_onnx_session
 
 LARGEST_BATCH = 8
 """Crops in one inference at most: more take memory and no longer save time (docs/batches.md)."""
@@ -58,24 +58,16 @@ class OnnxRuntime:
                     f"The onnxruntime installed here has the providers {', '.join(available)}, not {name}. Choose one "
                     "of them, or install the onnxruntime package that has it."
                 )
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        check_unchanged = same_file(path)
-
-        def load() -> Any:
-            check_unchanged()
-            try:
-                return ort.InferenceSession(os.fspath(path), options, providers=chosen)
-            except Exception as error:  # onnxruntime's exceptions share no base class
-                reason = " ".join(str(error).split())
-                raise ModelFileError(
-                    f"onnxruntime {ort.__version__} cannot load {path}: {reason}. Copy the file again, convert the "
-                    "checkpoint again, or update onnxruntime."
-                ) from error
-
-        self._session = NativeSession(load)
+        self._session = open_onnx_session(
+            ort,
+            path,
+            threads=threads,
+            providers=chosen,
+            refusal=lambda reason: (
+                f"onnxruntime {ort.__version__} cannot load {path}: {reason}. Copy the file again, convert the "
+                "checkpoint again, or update onnxruntime."
+            ),
+        )
         session = self._session.get()
         self._batch, self._input_wh, self._outputs = _check_interface(path, session)
         self.providers: tuple[str, ...] = tuple(session.get_providers())
