@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 def command(
     models: list[Path] = typer.Argument(..., help=".onnx, .tflite, .mlpackage or .safetensors files."),
-    data: str = typer.Option(
-        "",
+    data: list[str] = typer.Option(
+        [],
         "--data",
-        help="annotations.json:images/; not what the model is judged on later. Needed unless --scores only sets.",
+        help="annotations.json:images/; not what the model is judged on later. Needed unless --scores only sets. "
+        "--scores learns from several, each written annotations.json:images/[:rounds[:no-visibility]].",
     ),
     crop_seed: int = typer.Option(0, min=0, help="Seed of the cropped version of the set, which is used beside it."),
     threshold: str = typer.Option(
@@ -42,7 +43,9 @@ def command(
         help="Only change how persons are scored: ccnet (a head fitted into a checkpoint), closed-form, learned, or "
         "mean-quality; see docs/calibration.md.",
     ),
-    rounds: int = typer.Option(10, min=1, help="How often learned scores see every person, disturbed."),
+    rounds: int = typer.Option(
+        10, min=1, help="How often learned scores see every person, disturbed; for sets that do not say it."
+    ),
     out_dir: Path | None = typer.Option(None, "--out", help="Folder for calibrated copies; else files are changed."),
     plots: Path | None = typer.Option(None, "--plots", help="Folder for the curves as pictures."),
     as_json: bool = typer.Option(False, "--json", help="Print all numbers and curves as JSON."),
@@ -51,7 +54,7 @@ def command(
     from probpose_convert.write_contract import writable_format
     from probpose_eval.calibration.calibrate import check_threshold
     from probpose_eval.calibration.draw_calibration import draw_calibration, require_drawing
-    from probpose_eval.data_source import split_source
+    from probpose_eval.data_source import parse_score_source, split_source
 
     check_threshold(threshold)
     if len({path.name for path in models}) < len(models):
@@ -62,12 +65,14 @@ def command(
     if scores is not None:
         from probpose_cli.calibrate_scores import calibrate_scores
 
-        source = split_source(data) if data else None
-        calibrate_scores(models, scores, source, rounds=rounds, out_dir=out_dir, as_json=as_json)
+        sources = [parse_score_source(text, rounds) for text in data]
+        calibrate_scores(models, scores, sources, out_dir=out_dir, as_json=as_json)
         return
     if not data:
         raise InputError("Calibration needs labelled persons. Name them: --data annotations.json:images/.")
-    annotations, images = split_source(data)
+    if len(data) > 1:
+        raise InputError(f"Calibration takes one set, got {len(data)} with --data. Only --scores learns from several.")
+    annotations, images = split_source(data[0])
     if plots is not None:
         require_drawing()
     for folder in (out_dir, plots):

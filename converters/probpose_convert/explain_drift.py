@@ -18,7 +18,6 @@ from probpose_edge.exceptions import ConversionError
 from probpose_edge.runtimes.base import Runtime
 from probpose_models.torch_runtime import TorchRuntime
 from probpose_quant.blocks import block_names, lies_in
-from probpose_quant.fixed_ranges import RoundedPerChannelWeight
 from probpose_quant.fold_batch_norms import fold_batch_norms
 from probpose_quant.ranges import FEWEST_CROPS
 
@@ -133,6 +132,8 @@ def _rounding(model: nn.Module, contract: ModelContract, config: ExportConfig, r
 @torch.no_grad()
 def _with_integer_weights(model: nn.Module, path: str) -> nn.Module:
     """A copy, batch normalisations folded, with the weights in `path` on the grid of 255 steps per output channel."""
+    from probpose_quant.fixed_ranges import RoundedPerChannelWeight  # imports torchao, slow and needed for this alone
+
     network = fold_batch_norms(model)
     for name, part in network.named_modules():
         if isinstance(part, _WEIGHTED) and lies_in(name, (path,)):

@@ -121,7 +121,9 @@ class ProbPoseRouter(nn.Module):
 
     def score(self, x: Tensor) -> Tensor:
         """The same from a plane in the units of the first convolution."""
-        score: Tensor = self.second(F.relu(self.first(self.stages(self.stem(x)).flatten(1))))
+        # Not flatten(1): this shape is constant in a file, and nothing computes it.
+        rows = self.stages(self.stem(x)).reshape(-1, self.first.in_features)
+        score: Tensor = self.second(F.relu(self.first(rows)))
         return score
 
 

@@ -40,7 +40,7 @@ def test_scores_are_learned_and_nothing_else_changes(cli, drawn_set: Path, onnx:
     assert onnx.read_bytes() == original
     after = read_contract(tmp_path / "out" / "model.onnx")
     record = json.loads(done.out)["model.onnx"]["calibration"]
-    assert (record["scores_data"], record["scores_pictures"], record["scores_rounds"]) == ("annotations.json", 6, 1)
+    assert (record["scores_data"], record["scores_pictures"], record["scores_rounds"]) == ("annotations.json", 6, "1")
     assert set(record.items()) <= set(after.calibration.items())
     assert len(set(str(after.calibration["picture_hashes"]).split())) >= 6
     assert after.replace(scores={}, calibration={}) == before.replace(calibration={})
@@ -50,6 +50,22 @@ def test_scores_are_learned_and_nothing_else_changes(cli, drawn_set: Path, onnx:
     write_contract(tmp_path / "out" / "model.onnx", before)
     write_contract(onnx, before)
     assert (tmp_path / "out" / "model.onnx").read_bytes() == onnx.read_bytes()
+
+
+def test_scores_are_learned_from_several_sets(cli, drawn_set: Path, onnx: Path) -> None:
+    more = f"{data(drawn_set)}:0.5:no-visibility"
+    done = cli("calibrate", onnx, "--scores", "learned", "--rounds", 1, "--data", data(drawn_set), "--data", more)
+    assert done.code == 0
+    record = read_contract(onnx).calibration
+    assert record["scores_data"] == "annotations.json + annotations.json"
+    assert record["scores_rounds"] == "1 + 0.5"
+    assert 6 < record["scores_pictures"] < 12  # those of half of the persons, counted with the set they came from
+    done = cli("calibrate", onnx, "--scores", "learned", "--data", more)
+    assert done.code == 2
+    assert "one set must tell: a set without :no-visibility" in " ".join(done.err.split())
+    done = cli("calibrate", onnx, "--data", data(drawn_set), "--data", more)
+    assert done.code == 2
+    assert "Calibration takes one set, got 2 with --data. Only --scores learns from several." in done.err
 
 
 def test_the_closed_form_is_set_and_taken_back_in_place(cli, drawn_set: Path, onnx: Path) -> None:

@@ -115,6 +115,8 @@ def test_int8_convolutions_run_as_integers_and_the_channels_are_summed_so(
     kinds = [node.op_type for node in graph.node]
     assert "MatMulInteger" in kinds
     assert "ReduceSum" not in kinds
+    assert kinds.count("InstanceNormalization") == 2
+    assert not {"LayerNormalization", "Shape"} & set(kinds)
     made = {name: node.op_type for node in graph.node for name in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     integer = [node for node in convolutions if made.get(node.input[0]) == "DequantizeLinear"]

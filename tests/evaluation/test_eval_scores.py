@@ -19,7 +19,13 @@ from probpose_eval.calibration.calibrate_scores import with_scores
 from probpose_eval.calibration.calibration_samples import PicturedSet
 from probpose_eval.calibration.disturb_crops import disturb_crop, jitter_box
 from probpose_eval.calibration.fit_score_head import fit_score_head
-from probpose_eval.calibration.score_samples import ScoreSamples, collect_score_samples
+from probpose_eval.calibration.score_samples import (
+    ScoreSamples,
+    collect_score_samples,
+    join_score_samples,
+    persons_in_turn,
+)
+from probpose_eval.data_source import ScoreSource, parse_score_source
 from probpose_eval.metrics.confidence_scores import confidence_scores
 from probpose_eval.observations.observe import observe_set
 from probpose_eval.observations.observed_results import scores_at
@@ -47,6 +53,7 @@ def simulated(seed: int, persons: int = 400, pictures: int = 40) -> ScoreSamples
         oks=np.where(counts, oks, np.nan),
         scores=1 / (1 + np.exp(-features[..., QUALITY].mean(axis=1))),
         pictures=rng.integers(0, pictures, persons),
+        tells_counting=np.ones(persons, dtype=np.bool_),
     )
 
 
@@ -71,19 +78,19 @@ def test_a_fit_is_the_same_every_time() -> None:
 
 def test_the_gradient_is_that_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DECAY", 0.0)
-    samples, rng = simulated(3, persons=4), np.random.default_rng(0)
+    # Two of them do not tell which keypoints count.
+    samples = dataclasses.replace(simulated(3, persons=4), tells_counting=np.array([True, False, True, False]))
+    truth, rows, rng = module._Truth(samples), np.arange(4), np.random.default_rng(0)
     shapes = {"hidden": (len(FEATURES), 3), "keypoint": (17, 3), "out": (3, 2), "bias": (2,)}
     weights = {name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
-    counts, person_oks = np.isfinite(samples.oks), samples.person_oks
-    oks = np.where(counts, samples.oks, 0)
 
     def loss() -> float:
         _, answers = run_layers(weights, samples.features)
         p = answers[..., 1]
-        entropy = -np.where(counts, np.log(p), np.log(1 - p)).mean()
-        return module._error(answers, oks, counts, person_oks) + module._COUNTING * entropy
+        entropy = -(np.where(truth.counts, np.log(p), np.log(1 - p)) * truth.tells).mean()
+        return module._error(answers, truth, rows) + module._COUNTING * entropy
 
-    slopes = module._gradient(weights, samples.features, oks, counts, person_oks)
+    slopes = module._gradient(weights, samples.features, truth, rows)
     for name, at in (("hidden", (2, 1)), ("keypoint", (5, 0)), ("out", (1, 0)), ("out", (2, 1)), ("bias", (1,))):
         values = []
         for step in (1e-5, -2e-5):
@@ -91,6 +98,21 @@ def test_the_gradient_is_that_of_the_error(monkeypatch: pytest.MonkeyPatch) -> N
             values.append(loss())
         weights[name][at] += 1e-5
         assert slopes[name][at] == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
+
+
+def test_keypoints_that_nobody_labelled_teach_nothing_about_counting() -> None:
+    some = simulated(0, persons=1000)
+    oks = simulated(2, persons=1000).oks
+    oks[:, 5:] = np.nan
+    others = dataclasses.replace(simulated(2, persons=1000), oks=oks, tells_counting=np.zeros(1000, dtype=np.bool_))
+    wrong = dataclasses.replace(others, tells_counting=np.ones(1000, dtype=np.bool_))
+    unseen = simulated(1)
+    alone, joined, misled = (
+        fit_score_head(join_score_samples(parts)).head(unseen.features)[1][:, 5:].mean()
+        for parts in ([some], [some, others], [some, wrong])
+    )
+    assert abs(joined - alone) < 0.06
+    assert misled < alone - 0.2
 
 
 def test_too_few_pictures_are_refused() -> None:
@@ -113,6 +135,39 @@ def test_every_person_is_seen_in_every_round(template_estimator: Make, pictured:
     np.testing.assert_array_equal(samples.features, again.features)
 
 
+def test_rounds_may_be_parts(pictured: PicturedSet) -> None:
+    persons = labelled_persons(pictured.annotations)
+    n = len(persons)
+    assert n > 2
+    pictures = [persons[index].image_id for index in persons_in_turn(pictured.annotations, 2.5)]
+    assert pictures == sorted(pictures)
+    seen = np.bincount(persons_in_turn(pictured.annotations, 2.5), minlength=n)
+    assert set(seen) == {2, 3}
+    assert seen.sum() == 2 * n + round(n / 2)
+    assert len(set(persons_in_turn(pictured.annotations, 2 / n))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "rounds", "visibility"),
+    [("a.json:b/", 10, True), ("a.json:b/:0.2", 0.2, True), ("a.json:b/:3:no-visibility", 3, False)],
+)
+def test_sets_are_named_with_their_rounds(text: str, rounds: float, visibility: bool) -> None:
+    source = ScoreSource(annotations=Path("a.json"), images=Path("b"), rounds=rounds, visibility_labelled=visibility)
+    assert parse_score_source(text, 10) == source
+
+
+@pytest.mark.parametrize("text", ["a.json", ":b/", "a.json:", "a.json:b/:x", "a.json:b/:1:other", "a.json:b/:1::2"])
+def test_other_words_for_a_set_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"is written annotations.json:images/\[:rounds\[:no-visibility\]\], got '"):
+        parse_score_source(text, 10)
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "nan", "inf"])
+def test_rounds_must_be_above_0(rounds: str) -> None:
+    with pytest.raises(InputError, match=r"Scores are learned in more than 0 rounds over a set, got "):
+        parse_score_source(f"a.json:b/:{rounds}", 10)
+
+
 def test_what_cannot_be_learned_from_is_refused(template_estimator: Make, pictured: PicturedSet) -> None:
     decoded = template_estimator(output_kind="decoded")
     with pytest.raises(InputError, match=r"Scores are made from maps, but this file .* decodes them inside"):
@@ -125,8 +180,6 @@ def test_what_cannot_be_learned_from_is_refused(template_estimator: Make, pictur
     others = dataclasses.replace(pictured.annotations, keypoint_names=tuple("abcdefghijklmnopq"))
     with pytest.raises(AnnotationError, match=r"A model must have the keypoints of the set \(a, b, "):
         collect_score_samples(template_estimator(), PicturedSet(annotations=others, images_dir=pictured.images_dir))
-    with pytest.raises(InputError, match=r"at least 1 round over the set, got 0"):
-        collect_score_samples(template_estimator(), pictured, rounds=0)
     nobody = AnnotationSet(
         images=pictured.annotations.images, persons=(), keypoint_names=pictured.annotations.keypoint_names
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ def samples(persons: int = 600, pictures: int = 60, features: int = 9) -> ScoreS
         oks=np.where(counts, oks, np.nan),
         scores=rng.uniform(size=persons),
         pictures=np.arange(persons) % pictures,
+        tells_counting=np.ones(persons, dtype=np.bool_),
     )
 
 
@@ -59,6 +61,22 @@ def test_a_head_learns_what_its_features_tell() -> None:
     counts = np.isfinite(told.oks)
     assert np.corrcoef(oks[counts], told.oks[counts])[0, 1] > 0.8
     assert counting[counts].mean() > counting[~counts].mean() + 0.3
+
+
+def test_keypoints_that_nobody_labelled_teach_nothing_about_counting() -> None:
+    def counting(tells: bool) -> float:
+        told, layers = samples(), head()
+        oks = told.oks.copy()
+        oks[:300, 3:] = np.nan  # half of the persons have two keypoints that nobody labelled
+        tells_counting = np.arange(600) >= 300 if not tells else np.ones(600, dtype=np.bool_)
+        fit_confidence_head(layers, replace(told, oks=oks, tells_counting=tells_counting))
+        with torch.no_grad():
+            parts = torch.from_numpy(told.features.astype(np.float32)).split(layers.layers.widths, dim=-1)
+            return float(layers.layers(parts).sigmoid()[..., 3:, 1].mean())
+
+    counts = float((samples().features[:, 3:, -1] > 900).mean())
+    assert abs(counting(tells=False) - counts) < 0.1
+    assert counting(tells=True) < counts - 0.2
 
 
 def test_the_same_samples_give_the_same_head() -> None:

@@ -47,7 +47,8 @@ def fit_confidence_head(head: ConfidenceHead, samples: ScoreSamples, *, seed: in
     tried = _fitted(head.layers, samples, ~held, seed)
     with torch.no_grad():
         answers = tried(_split(torch.from_numpy(samples.features[held].astype(np.float32)), widths)).sigmoid()
-    said, person_oks = _person_scores(answers).numpy().astype(np.float64), samples.person_oks[held]
+    said = _person_scores(answers, torch.ones(answers.shape[:2])).numpy().astype(np.float64)
+    person_oks = samples.person_oks[held]
     head.layers.load_state_dict(_fitted(head.layers, samples, np.ones_like(held), seed).state_dict())
     return ScoreFit(
         head=None,
@@ -66,6 +67,7 @@ def _fitted(layers: ConfidenceLayers, samples: ScoreSamples, chosen: NDArray[np.
     mean, std = raw.mean(axis=(0, 1)), raw.std(axis=(0, 1)) + np.float32(1e-5)
     x = torch.from_numpy(np.clip((raw - mean) / std, -_LARGEST, _LARGEST))
     counts = torch.from_numpy(np.isfinite(samples.oks[chosen]).astype(np.float32))
+    tells = torch.from_numpy(samples.tells_counting[chosen].astype(np.float32)).unsqueeze(1)
     oks = torch.from_numpy(np.nan_to_num(samples.oks[chosen]).astype(np.float32))
     fitted = copy.deepcopy(layers).cpu()
     for module in fitted.modules():
@@ -78,7 +80,7 @@ def _fitted(layers: ConfidenceLayers, samples: ScoreSamples, chosen: NDArray[np.
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * batches, pct_start=0.1)
     for _ in range(epochs):
         for index in torch.randperm(len(x)).tensor_split(batches):
-            loss = _loss(fitted(_split(F.dropout(x[index], DROPPED), widths)), oks[index], counts[index])
+            loss = _loss(fitted(_split(F.dropout(x[index], DROPPED), widths)), oks[index], counts[index], tells[index])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -97,17 +99,19 @@ def _epochs(samples: int) -> int:
     return max(EPOCHS, -(-LEAST_STEPS // max(1, samples // BATCH)))
 
 
-def _loss(logits: Tensor, oks: Tensor, counts: Tensor) -> Tensor:
+def _loss(logits: Tensor, oks: Tensor, counts: Tensor, tells: Tensor) -> Tensor:
+    """tells: (M, 1), 1 for samples that tell which keypoints do not count; of others only those that do are asked."""
     answers = logits.sigmoid()
     labelled = counts.sum(1)
     keypoints = (counts * (answers[..., 0] - oks) ** 2).sum(1) / labelled
-    persons = (_person_scores(answers) - (counts * oks).sum(1) / labelled) ** 2
-    counting = F.binary_cross_entropy_with_logits(logits[..., 1], counts)
+    persons = (_person_scores(answers, torch.maximum(counts, tells)) - (counts * oks).sum(1) / labelled) ** 2
+    counting = (F.binary_cross_entropy_with_logits(logits[..., 1], counts, reduction="none") * tells).mean()
     return keypoints.mean() + persons.mean() + _COUNTING * counting
 
 
-def _person_scores(answers: Tensor) -> Tensor:
-    return (answers[..., 0] * answers[..., 1]).sum(1) / answers[..., 1].sum(1)
+def _person_scores(answers: Tensor, asked: Tensor) -> Tensor:
+    weight = answers[..., 1] * asked
+    return (answers[..., 0] * weight).sum(1) / weight.sum(1)
 
 
 def _split(features: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:

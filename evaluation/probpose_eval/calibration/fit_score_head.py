@@ -59,8 +59,7 @@ def fit_score_head(samples: ScoreSamples, *, seed: int = 0) -> ScoreFit:
         bias=np.zeros(2),
     )
     x = head.standardised(samples.features)
-    counts = np.isfinite(samples.oks)
-    oks, person_oks = np.where(counts, samples.oks, 0), samples.person_oks
+    truth = _Truth(samples)
     names = ("hidden", "keypoint", "out", "bias")
     weights = {name: getattr(head, name) for name in names}
     first, second = ({name: np.zeros_like(weights[name]) for name in names} for _ in range(2))
@@ -71,7 +70,7 @@ def fit_score_head(samples: ScoreSamples, *, seed: int = 0) -> ScoreFit:
         rate = RATE * (1 + np.cos(np.pi * epoch / EPOCHS)) / 2
         for start in range(0, len(train), BATCH):
             index = train[start : start + BATCH]
-            slopes = _gradient(weights, x[index], oks[index], counts[index], person_oks[index])
+            slopes = _gradient(weights, x[index], truth, index)
             steps += 1
             # Adam (Kingma and Ba 2015) with its usual settings.
             for name in names:
@@ -80,15 +79,15 @@ def fit_score_head(samples: ScoreSamples, *, seed: int = 0) -> ScoreFit:
                 change = first[name] / (1 - 0.9**steps) / (np.sqrt(second[name] / (1 - 0.999**steps)) + 1e-8)
                 weights = {**weights, name: weights[name] - rate * change}
         _, answers = run_layers(weights, x[held])
-        error = _error(answers, oks[held], counts[held], person_oks[held])
+        error = _error(answers, truth, np.flatnonzero(held))
         if error < best:
             best, chosen, best_epoch = error, weights, epoch + 1
     fitted = ScoreHead(mean=head.mean, std=head.std, **chosen)
     said = weighted_scores(*fitted(samples.features[held])).astype(np.float64)
     return ScoreFit(
         head=fitted,
-        before=confidence_scores(samples.scores[held], person_oks[held]),
-        held_out=confidence_scores(said, person_oks[held]),
+        before=confidence_scores(samples.scores[held], truth.person_oks[held]),
+        held_out=confidence_scores(said, truth.person_oks[held]),
         epochs=best_epoch,
         pictures=pictures,
     )
@@ -109,34 +108,44 @@ def hold_out(samples: ScoreSamples, rng: np.random.Generator) -> tuple[NDArray[n
     return np.isin(samples.pictures, aside), len(pictures)
 
 
-def _error(
-    answers: NDArray[np.float64], oks: NDArray[np.float64], counts: NDArray[np.bool_], person_oks: NDArray[np.float64]
-) -> float:
+class _Truth:
+    """What M samples should say.
+
+    counts: (M, K) whether a keypoint counts. oks: (M, K), 0 where it does not. person_oks: (M,). asked: (M, K) whether
+    the keypoint is part of the person's score. tells: (M, 1) whether the sample tells which keypoints do not count.
+    """
+
+    def __init__(self, samples: ScoreSamples) -> None:
+        self.counts = np.isfinite(samples.oks)
+        self.oks, self.person_oks = np.where(self.counts, samples.oks, 0), samples.person_oks
+        self.tells = samples.tells_counting[:, None]
+        self.asked = self.counts | self.tells
+
+
+def _error(answers: NDArray[np.float64], truth: _Truth, rows: NDArray[np.intp]) -> float:
     """Squared errors of persons and of keypoints, the same share of each person."""
-    said = (answers[..., 0] * answers[..., 1]).sum(axis=1) / answers[..., 1].sum(axis=1)
-    keypoints = (counts * (answers[..., 0] - oks) ** 2).sum(axis=1) / counts.sum(axis=1)
-    return float(((said - person_oks) ** 2).mean() + keypoints.mean())
+    counts, weight = truth.counts[rows], answers[..., 1] * truth.asked[rows]
+    said = (answers[..., 0] * weight).sum(axis=1) / weight.sum(axis=1)
+    keypoints = (counts * (answers[..., 0] - truth.oks[rows]) ** 2).sum(axis=1) / counts.sum(axis=1)
+    return float(((said - truth.person_oks[rows]) ** 2).mean() + keypoints.mean())
 
 
 def _gradient(
-    weights: dict[str, NDArray[np.float64]],
-    x: NDArray[np.float64],
-    oks: NDArray[np.float64],
-    counts: NDArray[np.bool_],
-    person_oks: NDArray[np.float64],
+    weights: dict[str, NDArray[np.float64]], x: NDArray[np.float64], truth: _Truth, rows: NDArray[np.intp]
 ) -> dict[str, NDArray[np.float64]]:
     """Of `_error` plus `_COUNTING` times the cross-entropy, and of the decay of the matrices."""
     hidden, answers = run_layers(weights, x)
-    n, k = counts.shape
+    counts, n = truth.counts[rows], len(rows)
     oks_said, counting = answers[..., 0], answers[..., 1]
-    total = counting.sum(axis=1, keepdims=True)
-    score = (oks_said * counting).sum(axis=1, keepdims=True) / total
-    miss = 2 * (score - person_oks[:, None]) / n
-    to_oks = 2 * counts * (oks_said - oks) / counts.sum(axis=1, keepdims=True) / n + miss * counting / total
+    weight = counting * truth.asked[rows]
+    total = weight.sum(axis=1, keepdims=True)
+    score = (oks_said * weight).sum(axis=1, keepdims=True) / total
+    miss = 2 * (score - truth.person_oks[rows, None]) / n
+    to_oks = 2 * counts * (oks_said - truth.oks[rows]) / counts.sum(axis=1, keepdims=True) / n + miss * weight / total
     slope = np.empty_like(answers)
     slope[..., 0] = to_oks * oks_said * (1 - oks_said)
-    slope[..., 1] = miss * (oks_said - score) / total * counting * (1 - counting)
-    slope[..., 1] += _COUNTING * (counting - counts) / (n * k)
+    slope[..., 1] = miss * (oks_said - score) / total * weight * (1 - counting)
+    slope[..., 1] += _COUNTING * truth.tells[rows] * (counting - counts) / counts.size
     below = (slope @ weights["out"].T) * (1 - hidden**2)
     return {
         "hidden": np.tensordot(x, below, axes=([0, 1], [0, 1])) + DECAY * weights["hidden"],

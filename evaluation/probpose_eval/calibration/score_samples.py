@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from probpose_edge import PoseEstimator, Poses
 from probpose_edge.exceptions import InputError
 from probpose_edge.scores.score_poses import features_of
 from probpose_edge.window import box_to_window, crop_windows
-from probpose_eval.annotations.coco import labelled_persons
+from probpose_eval.annotations.coco import AnnotationSet, labelled_persons
 from probpose_eval.calibration.calibration_samples import PicturedSet
 from probpose_eval.calibration.disturb_crops import disturb_crop, jitter_box
 from probpose_eval.evaluate import truth_arrays
@@ -30,13 +31,16 @@ class ScoreSamples:
     ----------
     features: (M, K, F) float64, see `probpose_edge.scores.score_features`.
     oks: (M, K) float64, true OKS; NaN where the keypoint does not count (v = 0 and 3).
-    scores: (M,) float64, the scores the file gives now. pictures: (M,) int64 image ids.
+    scores: (M,) float64, the scores the file gives now. pictures: (M,) int64, the same number for crops of the same
+        picture.
+    tells_counting: (M,) bool, whether a keypoint without OKS does not count; else it is one that nobody labelled.
     """
 
     features: NDArray[np.float64]
     oks: NDArray[np.float64]
     scores: NDArray[np.float64]
     pictures: NDArray[np.int64]
+    tells_counting: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -51,19 +55,22 @@ def collect_score_samples(
     estimator: PoseEstimator,
     data: PicturedSet,
     *,
-    rounds: int = 10,
+    rounds: float = 10,
+    tells_counting: bool = True,
     seed: int = 0,
     batch: int = 16,
     progress: Callable[[int, int], None] | None = None,
     look: Callable[[Poses, Any], NDArray[np.floating]] | None = None,
 ) -> ScoreSamples:
-    """Run a model `rounds` times over every labelled person, each time with another jittered box and disturbed crop.
+    """Run a model `rounds` times over every labelled person (see `persons_in_turn`), each time with another jittered
+    box and disturbed crop.
 
     A network is over-sure on pictures that it was trained on; where it is made to err there, its answers tell how it
-    looks when it does. progress: called with (crops done, crops in all). look: (poses, what the runtime gave for them)
+    looks when it does. tells_counting: see `ScoreSamples`; False for sets that label some keypoints of nobody.
+    progress: called with (crops done, crops in all). look: (poses, what the runtime gave for them)
     → (N, K, F) features; without it those of `score_features`.
 
-    Raises `InputError` for a file that decodes its maps inside and for fewer than 1 round, `AnnotationError` for a set
+    Raises `InputError` for a file that decodes its maps inside, `AnnotationError` for a set
     with other keypoints, and as `read_picture`.
     """
     contract, annotations = estimator.contract, data.annotations
@@ -72,13 +79,10 @@ def collect_score_samples(
             f"Scores are made from maps, but this file of {contract.model} decodes them inside. Fit the scores of a "
             "file with maps."
         )
-    if rounds < 1:
-        raise InputError(f"Learning scores needs at least 1 round over the set, got {rounds}. Use for example 10.")
     check_keypoints([estimator], annotations)
     persons = labelled_persons(annotations)
     truth, rng = truth_arrays(persons, annotations), np.random.default_rng(seed)
-    order = sorted(range(len(persons)), key=lambda index: persons[index].image_id)
-    todo = [(persons[index].image_id, index) for index in order for _ in range(rounds)]
+    todo = [(persons[index].image_id, index) for index in persons_in_turn(annotations, rounds, seed=seed)]
     parts: list[ScoreSamples] = []
     picture, at = np.zeros((1, 1, 3), dtype=np.uint8), None
     for start in range(0, len(todo), batch):
@@ -102,15 +106,27 @@ def collect_score_samples(
                 oks=keypoint_oks(own, found, OksRule(), own.counted((1, 2))),
                 scores=poses.scores.astype(np.float64),
                 pictures=np.array([image_id for image_id, _ in rows], dtype=np.int64),
+                tells_counting=np.full(len(rows), tells_counting),
             )
         )
         if progress is not None:
             progress(min(start + batch, len(todo)), len(todo))
     if not parts:
         raise InputError("Learning scores needs labelled persons, but the set has none. Give a set with keypoints.")
-    return ScoreSamples(
-        features=np.concatenate([part.features for part in parts]),
-        oks=np.concatenate([part.oks for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        pictures=np.concatenate([part.pictures for part in parts]),
-    )
+    return join_score_samples(parts)
+
+
+def persons_in_turn(annotations: AnnotationSet, rounds: float, *, seed: int = 0) -> list[int]:
+    """Indices into `labelled_persons`, by picture: each `rounds` times; for 2.5 a random half of them once more."""
+    persons = labelled_persons(annotations)
+    times = np.full(len(persons), int(rounds))
+    if more := round((rounds % 1) * len(persons)):
+        times[np.random.default_rng((seed, 1)).permutation(len(persons))[:more]] += 1
+    order = sorted(range(len(persons)), key=lambda index: persons[index].image_id)
+    return [index for index in order for _ in range(times[index])]
+
+
+def join_score_samples(parts: Sequence[ScoreSamples]) -> ScoreSamples:
+    """One part after another; the pictures of all keep their numbers."""
+    names = [field.name for field in dataclasses.fields(ScoreSamples)]
+    return ScoreSamples(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
