@@ -1,6 +1,7 @@
 """What routing easy persons to a small model and hard ones to a large one is worth: a page of the docs.
 
-    python scripts/routing_page.py ROUTER:SMALL:LARGE … --judge val.json:images/ --transfer SMALL:LARGE …
+    python scripts/routing_page.py ROUTER:SMALL:LARGE … --judge val.json:images/ --transfer SMALL:LARGE … \\
+      --formats ROUTER:SMALL:LARGE …
 
 LARGE may be `flip`, the small model with a flip test. Every router is also tried on the other pairs and on
 those of --transfer, without training. The page and its figure are written; nothing is trained and no file is changed.
@@ -22,10 +23,12 @@ from calibration_page import table
 from judging import PictureSet, read_sets
 from made_by import anonymous_command
 from numpy.typing import NDArray
+from routing_formats import formats_table
 
 from probpose_cli.routed import OpenPair, RoutedFiles, multiply_adds, open_pair, parse_routed
 from probpose_edge.atomic_write import write_bytes_atomically, write_text_atomically
 from probpose_edge.routing.check_members import check_members
+from probpose_edge.routing.router import Router
 from probpose_edge.routing.router_contract import RouterContract
 from probpose_edge.routing.running_share import RunningShare
 from probpose_eval.annotations.coco import labelled_persons
@@ -86,6 +89,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="+", type=parse_routed, metavar="ROUTER:SMALL:LARGE")
     parser.add_argument("--transfer", nargs="+", default=[], metavar="SMALL:LARGE", help="pairs without a router")
+    parser.add_argument("--routers", nargs="+", default=[], type=Path, help="routers of no pair here, tried on all")
+    parser.add_argument(
+        "--formats", nargs="+", default=[], type=parse_routed, metavar="ROUTER:SMALL:LARGE", help="in other formats"
+    )
     parser.add_argument("--judge", required=True, help="annotations.json:images/")
     parser.add_argument("--rounds", type=int, default=2, help="of the timing")
     parser.add_argument("--out", type=Path, default=Path("docs/results/routing.md"))
@@ -96,13 +103,15 @@ def main() -> None:
         sets = read_sets(args.judge, Path(stack.enter_context(tempfile.TemporaryDirectory())) / "cropped")
         pictures = persons_of(sets["plain"].annotations, sets["plain"].images)
         pairs = list(zip(args.pairs, opened, strict=True))
+        routers = {files.router.name: pair.router for files, pair in pairs}
+        routers |= {path.name: stack.enter_context(Router.open(path, threads=1)) for path in args.routers}
         # Times first, in one go: what follows takes longer.
         timed = [time_pair(files, pair, pictures, args.rounds) for files, pair in pairs]
-        studied = [study(*pair, timing, pairs, sets) for pair, timing in zip(pairs, timed, strict=True)]
+        studied = [study(*pair, timing, routers, sets) for pair, timing in zip(pairs, timed, strict=True)]
         others = []
         for text in args.transfer:
             files = parse_routed(f"{args.pairs[0].router}:{text}")
-            others.append(study(files, stack.enter_context(open_pair(files, threads=1)), None, pairs, sets))
+            others.append(study(files, stack.enter_context(open_pair(files, threads=1)), None, routers, sets))
         curves = [curves_of(each, each.files.router.name, sets) for each in studied]
         panels = [
             [
@@ -117,7 +126,8 @@ def main() -> None:
         write_bytes_atomically(args.figure, draw_routing(panels))
         source = f"{Path(args.judge.partition(':')[0]).name}"
         command = anonymous_command(sys.argv[1:], Path(__file__).name)
-        write_text_atomically(args.out, page(studied, curves, others, sets, source, command))
+        formats = formats_table(args.formats, sets["plain"]) if args.formats else ""
+        write_text_atomically(args.out, page(studied, curves, others, sets, formats, source, command))
 
 
 def time_pair(files: RoutedFiles, pair: OpenPair, pictures: list[Picture], rounds: int) -> Timing:
@@ -136,17 +146,13 @@ def study(
     files: RoutedFiles,
     pair: OpenPair,
     timing: Timing | None,
-    pairs: list[tuple[RoutedFiles, OpenPair]],
+    routers: dict[str, Router],
     sets: dict[str, PictureSet],
 ) -> Studied:
     """Both models, every router that fits, and random routing, on both sets."""
     if timing is not None:
         check_members(pair.router, pair.small, pair.large)
-    routers = {
-        other.router.name: members.router
-        for other, members in pairs
-        if members.router.contract.padding == pair.large.contract.padding
-    }
+    fit = {name: each for name, each in routers.items() if each.contract.padding == pair.large.contract.padding}
     observed = {
         name: observe_pair(pair.small, pair.large, data.annotations, data.images) for name, data in sets.items()
     }
@@ -155,10 +161,10 @@ def study(
         timing=timing,
         observed=observed,
         random={name: random_routing(sets[name].annotations, seen, config=CONFIG) for name, seen in observed.items()},
-        routers={name: router.contract for name, router in routers.items()},
+        routers={name: router.contract for name, router in fit.items()},
         scores={
             name: {of: router_scores(router, data.annotations, data.images) for of, data in sets.items()}
-            for name, router in routers.items()
+            for name, router in fit.items()
         },
     )
 
@@ -184,6 +190,7 @@ def page(
     curves: Sequence[dict[str, tuple[RoutedPoint, ...]]],
     others: Sequence[Studied],
     sets: dict[str, PictureSet],
+    formats: str,
     source: str,
     command: str,
 ) -> str:
@@ -227,6 +234,17 @@ def page(
         "",
     ]
     lines += [_transfers([*studied, *others], sets), ""]
+    if formats:
+        lines += [
+            "## Formats",
+            "",
+            "Routers and members in several formats through `RoutedEstimator`, picture after picture as from a stream "
+            "(pictures as they are); .mlpackage files are run by our own executor, which is a simulation. Scores and "
+            "choices are compared with those of the first router, choices at the share of the whole set.",
+            "",
+            formats,
+            "",
+        ]
     lines += ["## Streams", ""]
     lines += [
         "The same persons one after another, in the order of the file, by running quantiles that start from those in "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -33,11 +34,14 @@ FAILED = 2
 
 
 class OneSentencePerFailure(TyperGroup):
-    """Every expected failure is one sentence on stderr and exit code 2, whichever command it comes from."""
+    """Every expected failure is one sentence on stderr and exit code 2, whichever command it comes from; every warning
+    is one sentence without the line of code it came from."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except ProbPoseError as error:
             message = str(error)
         except KeyboardInterrupt:
@@ -89,6 +93,10 @@ def main(version: bool = typer.Option(False, "--version", callback=_version, is_
 def run() -> None:
     """Entry point of the console script."""
     app()
+
+
+def _show_warning(message: Warning | str, *_where: object) -> None:
+    typer.echo(f"warning: {message}", err=True)
 
 
 def _os_message(error: OSError) -> str:

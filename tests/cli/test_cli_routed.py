@@ -75,6 +75,21 @@ def test_what_is_wrong_is_said(cli: Callable[..., Any], router: Path, drawn_set:
         assert message in " ".join(outcome.err.split())
 
 
+def test_what_fails_on_the_way_is_one_line(
+    cli: Callable[..., Any], router: Path, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise OSError("the accelerator is gone")
+
+    monkeypatch.setattr("probpose_edge.routing.router.Router.__call__", gone)
+    pictures = sorted((drawn_set / "images").iterdir())
+    outcome = cli("predict", *pictures, "--routed", f"{router}:{shipped_model('onnx')}:flip", "--out", tmp_path)
+    assert outcome.code == 0
+    # A warning that comes again is said once, as everywhere in Python.
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("warning: The router of a RoutedEstimator must run, but it failed (OSError): the accelerat")
+
+
 def test_a_report_tells_what_routing_is_worth(
     cli: Callable[..., Any], router: Path, drawn_set: Path, tmp_path: Path
 ) -> None:

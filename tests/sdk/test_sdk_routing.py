@@ -195,8 +195,9 @@ class TestFailures:
         self, members: Any, choice: RouterContract, score: Any
     ) -> None:
         estimator = RoutedEstimator(HandRouter(choice, score), *members, share=0.5)
-        with pytest.warns(RuntimeWarning, match="router .* failed .* the small model answered for all"):
+        with pytest.warns(RuntimeWarning, match="router .* failed .* the small model answered for all") as said:
             estimator(IMAGE, BOXES)
+        assert [warning.filename for warning in said] == [__file__]
         assert estimator.last_routing is not None
         assert not estimator.last_routing.large.any()
         assert np.isnan(estimator.last_routing.scores).all()

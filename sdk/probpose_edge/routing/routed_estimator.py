@@ -93,6 +93,7 @@ class RoutedEstimator:
         self.contract = _shared_contract(small.contract, large.contract)
         self.presence_threshold = self._large.presence_threshold
         self.last_routing: Routing | None = None
+        self._unsaid: list[str] = []
         self._closed = False
 
     @classmethod
@@ -128,7 +129,9 @@ class RoutedEstimator:
         """
         self._check(return_maps)
         estimate = partial(self._of_image, return_maps=return_maps)
-        return estimate_in_image(image_bgr, boxes_xyxy, estimate, first_look=partial(estimate, only_small=True))
+        poses = estimate_in_image(image_bgr, boxes_xyxy, estimate, first_look=partial(estimate, only_small=True))
+        self._warn()
+        return poses
 
     def predict_crops(
         self,
@@ -145,7 +148,9 @@ class RoutedEstimator:
         self._check(return_maps)
         frames = windows_of(crops, windows, self.contract.input_wh)
         boxes = boxes_of(frames, boxes_xyxy)
-        return self._route(lambda who, input_wh: resize_crops(crops[who], input_wh), frames, boxes, return_maps)
+        poses = self._route(lambda who, input_wh: resize_crops(crops[who], input_wh), frames, boxes, return_maps)
+        self._warn()
+        return poses
 
     def close(self) -> None:
         """Release all three; further calls are errors."""
@@ -161,9 +166,16 @@ class RoutedEstimator:
     ) -> None:
         self.close()
 
+    def _warn(self) -> None:
+        """Say what failed since the last time, once each, as warnings of the line that called this estimator."""
+        for failure in dict.fromkeys(self._unsaid):
+            warnings.warn(failure, RuntimeWarning, stacklevel=3)
+        self._unsaid = []
+
     def _check(self, return_maps: MapChoice) -> None:
         if self._closed:
             raise closed_error()
+        self._unsaid = []
         if return_maps and self.contract.output_kind == "decoded":
             raise no_maps_error()
         if return_maps == "calibrated":
@@ -200,8 +212,7 @@ class RoutedEstimator:
             scores=np.concatenate([np.zeros(0), *(each.scores for each in routings)]),
             failures=tuple(dict.fromkeys(failure for each in routings for failure in each.failures)),
         )
-        for failure in self.last_routing.failures:
-            warnings.warn(failure, RuntimeWarning, stacklevel=3)
+        self._unsaid += self.last_routing.failures
         if parts:
             return Poses.concatenate([poses for poses, _ in parts])
         nothing = np.zeros((0, *self.contract.input_wh[::-1], 3), dtype=np.uint8)
