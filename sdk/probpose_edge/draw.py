@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -89,13 +89,25 @@ def draw_poses(
     if heat is not None:
         _overlay_maps(canvas, origin, poses, heat)
     colors, sizes = _side_colors(skeleton), _mark_sizes(skeleton)
+    figures = [
+        _Figure(
+            points=poses.keypoints[person] + origin,
+            present=poses.present[person],
+            visible=poses.visibility[person] >= 0.5,
+            thickness=_thickness(poses, person),
+            edges=edges,
+            colors=colors,
+            sizes=sizes,
+        )
+        for person in range(len(poses))
+    ]
     faint = canvas.copy()
     if absent:
-        for person in range(len(poses)):
-            _draw_absent(faint, poses, person, origin, edges, colors, sizes)
+        for figure in figures:
+            _draw_absent(faint, figure)
     cv2.addWeighted(faint, _FAINT, canvas, 1 - _FAINT, 0, dst=canvas)
-    for person in range(len(poses)):
-        _draw_present(canvas, poses, person, origin, edges, colors, sizes)
+    for person, figure in enumerate(figures):
+        _draw_present(canvas, figure)
         if boxes or labels is not None:
             label = f"{poses.scores[person]:.2f}" if labels is None else labels[person]
             _draw_box(canvas, poses, person, origin, label)
@@ -156,43 +168,36 @@ def _mark_sizes(skeleton: Skeleton | ModelContract) -> NDArray[np.float64]:
 
 
 def _thickness(poses: Poses, person: int) -> float:
-    """Width of the limbs in pixels: it follows the size of the person, whose window is a quarter larger than the "
-    "box."""
+    """Width of the limbs in pixels: it follows the size of the person, whose window is a quarter larger than the box."""
     return float(np.clip(poses.windows[person, 3] / 150, 1.0, 12.0))
 
 
-def _draw_present(
-    canvas: NDArray[np.uint8],
-    poses: Poses,
-    person: int,
-    origin: NDArray[np.float64],
-    edges: tuple[tuple[int, int], ...],
-    colors: list[Color],
-    sizes: NDArray[np.float64],
-) -> None:
-    points, present = poses.keypoints[person] + origin, poses.present[person]
-    thickness = _thickness(poses, person)
+class _Figure(NamedTuple):
+    """One person on the canvas: (K, 2) points, (K,) masks, width of the limbs in pixels, and how K keypoints look."""
+
+    points: NDArray[np.float64]
+    present: NDArray[np.bool_]
+    visible: NDArray[np.bool_]
+    thickness: float
+    edges: tuple[tuple[int, int], ...]
+    colors: list[Color]
+    sizes: NDArray[np.float64]
+
+
+def _draw_present(canvas: NDArray[np.uint8], figure: _Figure) -> None:
+    points, present, visible, thickness, edges, colors, sizes = figure
     for a, b in edges:
         if present[a] and present[b]:
             color = colors[a] if colors[a] == colors[b] else MIDDLE
             _line(canvas, points[a], points[b], color, thickness * min(sizes[a], sizes[b]))
     for index in np.flatnonzero(present):
-        rim = _VISIBLE_RIM if poses.visibility[person, index] >= 0.5 else _OCCLUDED_RIM
+        rim = _VISIBLE_RIM if visible[index] else _OCCLUDED_RIM
         _disc(canvas, points[index], (1.55 * thickness + 1.0) * sizes[index], rim)
         _disc(canvas, points[index], (1.15 * thickness + 0.3) * sizes[index], colors[index])
 
 
-def _draw_absent(
-    canvas: NDArray[np.uint8],
-    poses: Poses,
-    person: int,
-    origin: NDArray[np.float64],
-    edges: tuple[tuple[int, int], ...],
-    colors: list[Color],
-    sizes: NDArray[np.float64],
-) -> None:
-    points, present = poses.keypoints[person] + origin, poses.present[person]
-    thickness = _thickness(poses, person)
+def _draw_absent(canvas: NDArray[np.uint8], figure: _Figure) -> None:
+    points, present, _, thickness, edges, colors, sizes = figure
     for a, b in edges:
         if present[a] != present[b]:
             _line(canvas, points[a], points[b], colors[b if present[a] else a], thickness / 3 * min(sizes[a], sizes[b]))

@@ -161,7 +161,7 @@ def test_resume_and_new_runs_respect_the_folder(drawn: Path, tmp_path: Path) -> 
     with pytest.raises(TrainingError, match="already holds one"):
         train(config_of(drawn, samples=2), tmp_path / "run", console=QUIET)
     (tmp_path / "run" / "training_state.pt").write_bytes(b"damaged")
-    with pytest.raises(TrainingError, match="not a readable training state"):
+    with pytest.raises(TrainingError, match="must be a whole state of a training, but reading it failed"):
         resume(tmp_path / "run", console=QUIET)
 
 

@@ -169,7 +169,7 @@ def test_a_state_of_an_earlier_version_continues(tmp_path: Path) -> None:
 
 
 def test_a_state_that_is_missing_or_damaged_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"stopped before its first checkpoint\. Start it again"):
+    with pytest.raises(TrainingError, match=r"stopped before its first checkpoint: start it again"):
         load_state(tmp_path)
     (tmp_path / "training_state.pt").write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="--init-from"):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from probpose_edge.atomic_write import write_bytes_atomically, write_text_atomically
 from probpose_edge.exceptions import TrainingError
 from probpose_train.config import TrainConfig
+from probpose_train.state_file import read_state, write_state
 
 STATE = "training_state.pt"
 CONFIG = "config.json"
@@ -55,26 +53,17 @@ def read_config(folder: Path) -> TrainConfig:
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write the training state (tensors, numbers, strings) under its name only when complete."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes_atomically(folder / STATE, buffer.getvalue())
+    """Write the training state under its name; see `write_state`."""
+    write_state(folder / STATE, state)
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Read the training state without executing code."""
-    path = folder / STATE
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise TrainingError(
-            f"--resume needs {path}, which does not exist: the run stopped before its first checkpoint. Start it again."
-        ) from error
-    except Exception as error:  # torch.load raises many types for a damaged file
-        raise TrainingError(
-            f"{path} is not a readable training state: {error}. Start a new run with --init-from {folder / LAST}."
-        ) from error
-    return state
+    """Read the training state; raises as `read_state`."""
+    return read_state(
+        folder / STATE,
+        if_missing="The run stopped before its first checkpoint: start it again.",
+        if_damaged=f"Start a new run with --init-from {folder / LAST}.",
+    )
 
 
 def append_log(folder: Path, row: dict[str, float | int]) -> None:

@@ -120,9 +120,9 @@ def _partners(
 ) -> NDArray[np.float64]:
     """(N, K) OKS between a keypoint and its mirror partner; 0 without one."""
     found = np.zeros(falloff.shape)
-    for left, right in pairs:
-        squared = ((keypoints_px[:, left] - keypoints_px[:, right]) ** 2).sum(axis=1)
-        found[:, left] = found[:, right] = np.exp(-squared / (2 * falloff[:, left]))
+    left, right = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+    squared = ((keypoints_px[:, left] - keypoints_px[:, right]) ** 2).sum(axis=2)
+    found[:, left] = found[:, right] = np.exp(-squared / (2 * falloff[:, left]))
     return found
 
 
