@@ -168,7 +168,7 @@ def _mark_sizes(skeleton: Skeleton | ModelContract) -> NDArray[np.float64]:
 
 
 def _thickness(poses: Poses, person: int) -> float:
-    """Width of the limbs in pixels: it follows the size of the person, whose window is a quarter larger than the box."""
+    """Width of the limbs in pixels: it follows the size of the person, of which the window is a quarter larger."""
     return float(np.clip(poses.windows[person, 3] / 150, 1.0, 12.0))
 
 
