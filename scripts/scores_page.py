@@ -1,6 +1,6 @@
 """What other scores of persons are worth: a page of the docs.
 
-    probpose-edge calibrate CHECKPOINT --scores ccnet --data train.json:images/ --out DIR
+    probpose-edge calibrate CHECKPOINT --scores ccnet --data train.json:images/ --data more.json:images/:0.2 --out DIR
     probpose-edge convert DIR/CHECKPOINT --format onnx,tflite,coreml --precision fp32 --out DIR/files
     python scripts/scores_page.py DIR/files/FILE… --judge val.json:images/
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +45,7 @@ ORIGINAL, CONSTANT, TRUE = "original: mean quality of the present keypoints", "c
 BY_VISIBILITY, BY_PRESENCE = "closed form, weighted with visibility", "closed form, weighted with presence"
 QUALITY, LEARNED = "quality, weighted with visibility", "learned from the answers of the file"
 HEURISTIC = "expected OKS of the maps, mean of the present keypoints"
+PEAK = "peak of the map, mean of the present keypoints"
 CCNET = "CCNet: head on the penultimate features"
 TRUE_KEYPOINTS = "true OKS of the labelled keypoints, weighted with visibility"
 SAMPLES = 1000
@@ -82,7 +82,8 @@ def main() -> None:
     args = parser.parse_args()
     annotations, images = split_source(args.judge)
     data = PicturedSet(annotations=read_annotations(annotations), images_dir=images)
-    judged, fits = {}, []
+    judged: dict[str, Judged] = {}
+    fits: dict[str, list[str]] = {}
     for path in args.files:
         with open_for_evaluation(path, threads=1) as estimator:
             count_shared_pictures({path.name: estimator.contract}, data.annotations, images)
@@ -91,7 +92,7 @@ def main() -> None:
                 what = (
                     f"{record['scores_pictures']} pictures of {record['scores_data']}, {record['scores_rounds']} rounds"
                 )
-                fits.append(f"{path.name}: {what}")
+                fits.setdefault(what, []).append(path.name)
             judged[str(path)] = _judge(estimator, data)
     name = f"{annotations.name}, {len(labelled_persons(data.annotations))} labelled persons"
     command = anonymous_command(sys.argv[1:], Path(__file__).name)
@@ -111,7 +112,9 @@ def _judge(estimator: PoseEstimator, data: PicturedSet) -> Judged:
         BY_VISIBILITY: weighted_scores(promised, observed.visibility),
     }
     if estimator.contract.map_kind == "probability":
-        scores[HEURISTIC] = weighted_scores(observed.expected_oks, observed.presence >= observed.presence_threshold)
+        present = observed.presence >= observed.presence_threshold
+        scores[HEURISTIC] = weighted_scores(observed.expected_oks, present)
+        scores[PEAK] = weighted_scores(np.exp(features[..., FEATURES.index("peak")]), present)
     confidences = {"quality": observed.quality, "expected OKS": observed.expected_oks, "closed form": promised}
     if estimator.contract.scores.get("kind") == "learned":
         head = read_score_head(estimator.contract.scores, promised.shape[1])
@@ -176,7 +179,7 @@ def _drawn_pearson(scores: NDArray[np.float64], facts: ObservedTruth, drawn: NDA
     return pearson(np.repeat(scores, times), np.repeat(facts.person_oks, times))
 
 
-def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: str) -> str:
+def _page(judged: dict[str, Judged], data: str, fits: dict[str, list[str]], command: str) -> str:
     lines = [
         "# Scores that foretell accuracy",
         "",
@@ -187,7 +190,7 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
         "",
     ]
     for path, each in judged.items():
-        lines += [f"## {_title(path)}", ""]
+        lines += [f"## {_name_of(path)}", ""]
         original, best = each.rows[ORIGINAL], each.rows[TRUE]
         gap = best.ap.value - original.ap.value
         lines.append(
@@ -221,7 +224,16 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
                 ],
             )
         )
-        lines += ["", *(_verdict(name, each.rows) for name in _made_later(each.rows))]
+        later = _made_later(each.rows)
+        lines += ["", *(_verdict(name, each.rows, ORIGINAL) for name in later)]
+        if PEAK in each.rows:
+            lines += [
+                "",
+                "Its original score is what a quality head says, which learned the OKS with the network. Beside the "
+                "peak of the map, the original score of the networks that CCNet was made for:",
+                "",
+                *(_verdict(name, each.rows, PEAK) for name in (ORIGINAL, later[-1])),
+            ]
         lines += ["", "Its confidences for single keypoints (v = 1 and 2), ECE in points:", ""]
         lines.append(
             table(
@@ -243,13 +255,20 @@ def _page(judged: dict[str, Judged], data: str, fits: Sequence[str], command: st
     lines += _needed(judged) + _all_files(judged)
     if fits:
         lines += [
-            "Fitted on disturbed crops, and never on the pictures judged here: " + "; ".join(fits) + ". By "
+            "Fitted on disturbed crops, and never on the pictures judged here: " + _fits(fits) + ". By "
             "`probpose-edge calibrate CHECKPOINT --scores ccnet --data DATA/person_keypoints_train.json:DATA/images "
-            "--out DIR` (for INT8 files on the checkpoint that `quantize` wrote) and `probpose-edge convert`; scores "
-            "called learned by `--scores learned` on the file itself. Then:",
+            "--data LSPET/keypoints_train.json:LSPET/images:0.2:no-visibility --out DIR` (for INT8 files on the "
+            "checkpoint that `quantize` wrote; LSPet is a set of sports people without labelled faces) and "
+            "`probpose-edge convert`; scores called learned by `--scores learned` on the file itself. Then:",
             "",
         ]
     return "\n".join([*lines, f"`{command}`", ""])
+
+
+def _fits(fits: dict[str, list[str]]) -> str:
+    if len(fits) == 1:
+        return f"all on {next(iter(fits))}"
+    return "; ".join(f"{', '.join(files)} on {what}" for what, files in fits.items())
 
 
 def _made_later(rows: dict[str, Row]) -> list[str]:
@@ -257,8 +276,8 @@ def _made_later(rows: dict[str, Row]) -> list[str]:
     return [name for name in (BY_VISIBILITY, LEARNED, CCNET) if name in rows]
 
 
-def _verdict(name: str, rows: dict[str, Row]) -> str:
-    gained, share = rows[name].ap.minus(rows[ORIGINAL].ap), _share(rows, name)
+def _verdict(name: str, rows: dict[str, Row], before: str) -> str:
+    gained, share = rows[name].ap.minus(rows[before].ap), _share(rows, name, before)
     told = "told from chance" if gained.low > 0 else "not told from chance"
     reached = "reached" if share.value >= WANTED else "**not reached**"
     return (
@@ -267,9 +286,9 @@ def _verdict(name: str, rows: dict[str, Row]) -> str:
     )
 
 
-def _share(rows: dict[str, Row], name: str) -> Interval:
-    """Of the gap in AP between the original score and the true OKS, what another score closes."""
-    original, best, own = rows[ORIGINAL].ap, rows[TRUE].ap, rows[name].ap
+def _share(rows: dict[str, Row], name: str, before: str = ORIGINAL) -> Interval:
+    """Of the gap in AP between the score before and the true OKS, what another score closes."""
+    original, best, own = rows[before].ap, rows[TRUE].ap, rows[name].ap
     return Resampled(
         value=(own.value - original.value) / (best.value - original.value),
         samples=(own.samples - original.samples) / (best.samples - original.samples),
@@ -280,14 +299,14 @@ def _needed(judged: dict[str, Judged]) -> list[str]:
     """What a score must know to close a share of the gap."""
     rows = [
         [
-            _title(path),
+            _name_of(path),
             f"{sigma:g}",
             _number(row.persons.pearson, 3, 1),
             f"{100 * row.ap.value:.1f}",
             _percent(_share({**each.rows, "noisy": row}, "noisy")),
         ]
         for path, each in judged.items()
-        if "int8" not in _title(path)
+        if "int8" not in _name_of(path)
         for sigma, row in each.noisy.items()
     ]
     return [
@@ -309,7 +328,7 @@ def _all_files(judged: dict[str, Judged]) -> list[str]:
         row = each.rows[name]
         rows.append(
             [
-                _title(path),
+                _name_of(path),
                 name,
                 f"{100 * each.rows[ORIGINAL].ap.value:.1f} → {100 * row.ap.value:.1f}",
                 _percent(_share(each.rows, name)),
@@ -317,7 +336,7 @@ def _all_files(judged: dict[str, Judged]) -> list[str]:
                 "" if each is base else _interval(row.ap.minus(base.rows[_made_later(base.rows)[-1]].ap)),
             ]
         )
-    header = ["file", "score", "AP", "of the gap", "AUSE", f"AP − that of {_title(base_path)}, same score"]
+    header = ["file", "score", "AP", "of the gap", "AUSE", f"AP − that of {_name_of(base_path)}, same score"]
     return [
         "## All files",
         "",
@@ -328,16 +347,12 @@ def _all_files(judged: dict[str, Judged]) -> list[str]:
     ]
 
 
-def _title(path: str) -> str:
-    return _short(path) if "runs/ablation" in path else Path(path).name
+def _name_of(path: str) -> str:
+    return Path(path).name
 
 
 def _percent(share: Interval) -> str:
     return f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
-
-
-def _short(path: str) -> str:
-    return Path(path).parent.name
 
 
 def _interval(interval: Interval, factor: float = 100, digits: int = 2) -> str:
