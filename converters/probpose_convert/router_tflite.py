@@ -28,6 +28,9 @@ from probpose_edge.routing.router_contract import SCORE_NAME, RouterContract
 from probpose_edge.runtimes.litert import LiteRTRuntime
 from probpose_models.router import ProbPoseRouter, SpatialGroupEnhance
 
+_PIXELS = 16
+"""Neighbours in a row whose channels one cell of a convolution sums; the width of a crop is a multiple of 48."""
+
 
 def export_router_tflite(model: ProbPoseRouter, contract: RouterContract, config: ExportConfig) -> RouterResult:
     """Convert a router to a self-contained .tflite file for one crop at a time, and compare the two before it is kept.
@@ -90,13 +93,22 @@ class TfliteRouter(DeployableRouter):
         enhanced = [index for index, layer in enumerate(stages) if isinstance(layer, SpatialGroupEnhance)]
         for index, channels in zip(enhanced, widths, strict=True):
             stages[index] = ChannelsLastEnhance(stages[index], channels)
-        self.register_buffer("ones", torch.ones(1, 3, 1, 1), persistent=False)
+        # Sums of three channels, of the even pixels of a cell first, then of the odd ones.
+        order = torch.arange(_PIXELS).reshape(-1, 2).T.flatten()
+        sums = torch.eye(_PIXELS)[order].repeat_interleave(3, dim=1).reshape(_PIXELS, 3 * _PIXELS, 1, 1)
+        self.register_buffer("sums", sums, persistent=False)
 
-    ones: Tensor
+    sums: Tensor
 
     def normalise(self, image: Tensor) -> Tensor:
-        # A convolution with ones takes XNNPACK half the time of a sum.
-        return F.max_pool2d(F.conv2d(image.to(torch.float32).permute(0, 3, 1, 2), self.ones), 2, 2)
+        """As `DeployableRouter.normalise`, in two thirds of the time: a convolution that sums many pixels of a row at
+        once, then the larger of neighbours in the row, and of rows; a pooling of one channel is slow in XNNPACK."""
+        _, height, width, _ = image.shape
+        cells = image.reshape(1, height, width // _PIXELS, 3 * _PIXELS).to(torch.float32).permute(0, 3, 1, 2)
+        summed = F.conv2d(cells, self.sums).permute(0, 2, 3, 1)
+        larger = torch.maximum(summed[..., : _PIXELS // 2], summed[..., _PIXELS // 2 :])
+        rows = larger.reshape(1, height // 2, 2, width // 2)
+        return torch.maximum(rows[:, :, 0], rows[:, :, 1]).unsqueeze(1)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         return {SCORE_NAME: super().forward(image)[0]}
@@ -112,6 +124,6 @@ def _float_outputs(content: bytes) -> frozenset[str]:
         output = graph.tensors[operator.outputs[0]]
         name, kind = output.name.decode(), operator_name(model, operator)
         in_stage = kind in ("CONV_2D", "FULLY_CONNECTED") and "/stages/" in f"/{name}/" and "members" not in name
-        if not in_stage and kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "ADD"):
+        if not in_stage and kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "SLICE", "MAXIMUM", "RESHAPE", "ADD"):
             kept.add(name)
     return frozenset(kept)
