@@ -74,3 +74,12 @@ def test_light_packages_load_nothing_heavy(package: str) -> None:
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert package.split(".")[0] in loaded
     assert not HEAVY & set(loaded)
+
+
+def test_converting_loads_torchao_for_int8_only() -> None:
+    """It takes seconds and prints what users cannot use."""
+    program = (
+        "import sys, probpose_convert.convert_all, probpose_convert.convert_router; print('torchao' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
