@@ -78,6 +78,7 @@ def test_light_packages_load_nothing_heavy(package: str) -> None:
 
 def test_converting_loads_torchao_for_int8_only() -> None:
     """It takes seconds and prints what users cannot use."""
+    pytest.importorskip("torch", reason="needs the extra convert")
     program = (
         "import sys, probpose_convert.convert_all, probpose_convert.convert_router; print('torchao' in sys.modules)"
     )
