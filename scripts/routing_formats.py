@@ -16,7 +16,7 @@ from probpose_edge import RoutedEstimator
 from probpose_edge.routing.route_sorted import route_sorted
 from probpose_eval.annotations.coco import labelled_persons
 from probpose_eval.evaluate import truth_arrays
-from probpose_eval.metrics.confidence_scores import pearson
+from probpose_eval.metrics.confidence_scores import rank_correlation
 from probpose_eval.metrics.oks import oks
 from probpose_eval.pictures import read_picture
 from probpose_eval.routing.observe_pair import router_scores
@@ -45,7 +45,7 @@ def formats_table(chosen: Sequence[RoutedFiles], data: PictureSet) -> str:
             row = [
                 *files.labels,
                 f"{np.abs(scores - first).max():.4f}",
-                f"{pearson(_ranks(scores), _ranks(first)):.4f}",
+                f"{rank_correlation(scores, first):.4f}",
             ]
             same = [(route_sorted(scores, share=s) == route_sorted(first, share=s)).mean() for s in SHARES]
             row.append(", ".join(f"{part:.1%}" for part in same))
@@ -81,7 +81,3 @@ def run(pair: OpenPair, share: float, data: PictureSet) -> Ran:
             large[rows] = estimator.last_routing.large
             failures += len(estimator.last_routing.failures)
     return Ran(oks=found, large=large, failures=failures)
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(np.float64)

@@ -15,6 +15,7 @@ from probpose_edge.exceptions import ConversionError, InputError, ModelFileError
 from probpose_edge.routing.router import Router
 from probpose_edge.routing.router_contract import RouterContract
 from probpose_edge.runtimes.base import Runtime
+from probpose_eval.metrics.confidence_scores import rank_correlation
 from probpose_models.router import ProbPoseRouter, crop_scores
 from probpose_quant.finite_weights import refuse_broken_weights
 from probpose_quant.recipe import Recipe
@@ -88,13 +89,12 @@ def measure_router_parity(router: Router, model: ProbPoseRouter, crops: NDArray[
             f"The converted router is unusable in {router.runtime.name} and was not kept: {error}"
         ) from error
     apart = np.abs(got - expected)
-    ranks = [np.argsort(np.argsort(side, kind="stable"), kind="stable") for side in (expected, got)]
-    varied = len(crops) > 1 and bool(np.ptp(expected) > 0) and bool(np.ptp(got) > 0)
+    order = rank_correlation(expected, got)
     return RouterParity(
         crops=len(crops),
         score_max_abs=float(apart.max()),
         score_mean_abs=float(apart.mean()),
-        rank_correlation=float(np.corrcoef(*ranks)[0, 1]) if varied else None,
+        rank_correlation=order if np.isfinite(order) else None,
     )
 
 

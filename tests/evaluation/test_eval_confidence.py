@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from probpose_eval.metrics.binary_scores import binary_scores
-from probpose_eval.metrics.confidence_scores import ause, confidence_scores, pearson
+from probpose_eval.metrics.confidence_scores import ause, confidence_scores, pearson, rank_correlation
 from probpose_eval.metrics.model_scores import ReliabilityBin
 
 
@@ -46,6 +46,15 @@ def test_correlation() -> None:
     assert pearson(x, -x) == pytest.approx(-1)
     assert np.isnan(pearson(x, np.full(4, 0.1)))
     assert np.isnan(pearson(x[:1], x[:1]))
+
+
+def test_rank_correlation_sees_the_order_alone() -> None:
+    x = np.array([0.1, 0.4, 0.2, 0.9])
+    assert rank_correlation(x, np.exp(10 * x)) == pytest.approx(1)
+    assert rank_correlation(x, -(x**3)) == pytest.approx(-1)
+    # Two equal values share the rank 2.5: the squares add up to 4.5 and 5, the products to 4.5.
+    assert rank_correlation(np.array([1.0, 2, 2, 3]), np.array([1.0, 2, 3, 4])) == pytest.approx(4.5 / np.sqrt(4.5 * 5))
+    assert np.isnan(rank_correlation(x, np.zeros(4)))
 
 
 def test_confidence_scores() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probpose_edge.exceptions import TrainingError
-from probpose_eval.metrics.confidence_scores import pearson
+from probpose_eval.metrics.confidence_scores import pearson, rank_correlation
 from probpose_models.router import ProbPoseRouter
 from probpose_train.router_samples import RouterSamples
 
@@ -150,9 +150,9 @@ def _figures(scores: NDArray[np.float64], targets: NDArray[np.float64], gain: ND
     half = np.argsort(-scores, kind="stable")[: len(scores) // 2]
     figures = {
         "correlation": pearson(scores, targets),
-        "rank_correlation": pearson(_ranks(scores), _ranks(targets)),
+        "rank_correlation": rank_correlation(scores, targets),
         "gain_correlation": pearson(scores, gain),
-        "gain_rank_correlation": pearson(_ranks(scores), _ranks(gain)),
+        "gain_rank_correlation": rank_correlation(scores, gain),
         "mse": float(((scores - targets) ** 2).mean()),
         "mse_of_the_mean": float(targets.var()),
         "gain_random_half": float(gain.mean() / 2),
@@ -161,9 +161,3 @@ def _figures(scores: NDArray[np.float64], targets: NDArray[np.float64], gain: ND
     }
     # A correlation with something that does not vary is none.
     return {name: value for name, value in figures.items() if np.isfinite(value)}
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks, equal values sharing their mean."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[place]

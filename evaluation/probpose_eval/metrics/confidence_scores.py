@@ -47,6 +47,17 @@ def pearson(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
+def rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Correlation of the ranks of two (M,) arrays (Spearman 1904), equal values sharing their mean rank; NaN where one
+    of them does not vary."""
+    return pearson(_ranks(one), _ranks(other))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]
+
+
 def ause(confidence: NDArray[np.float64], errors: NDArray[np.float64]) -> float:
     """Area under the sparsification error curve (Ilg et al. 2018) of (M,) confidences and errors; not normalised.
 
