@@ -21,7 +21,7 @@ from probpose_eval.metrics.oks import oks
 from probpose_eval.pictures import read_picture
 from probpose_eval.routing.observe_pair import router_scores
 
-SHARES = (0.25, 0.5, 0.75)
+BETWEEN = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,9 +47,9 @@ def formats_table(chosen: Sequence[RoutedFiles], data: PictureSet) -> str:
                 f"{np.abs(scores - first).max():.4f}",
                 f"{rank_correlation(scores, first):.4f}",
             ]
-            same = [(route_sorted(scores, share=s) == route_sorted(first, share=s)).mean() for s in SHARES]
+            same = [(route_sorted(scores, share=s) == route_sorted(first, share=s)).mean() for s in BETWEEN]
             row.append(", ".join(f"{part:.1%}" for part in same))
-            for share in SHARES:
+            for share in BETWEEN:
                 ran = run(pair, share, data)
                 part = ran.large.mean()
                 lot = (1 - part) * small.oks.mean() + part * large.oks.mean()
@@ -58,7 +58,7 @@ def formats_table(chosen: Sequence[RoutedFiles], data: PictureSet) -> str:
                     raise RuntimeError(f"{files.labels}: {ran.failures} failures at run time")
             rows.append(row)
     head = ["router", "small", "large", "scores off by at most", "rank correlation", "same choice at 25, 50, 75%"]
-    return table([*head, *(f"mean OKS at {share:.0%} (− random at the share sent)" for share in SHARES)], rows)
+    return table([*head, *(f"mean OKS at {share:.0%} (− random at the share sent)" for share in BETWEEN)], rows)
 
 
 def run(pair: OpenPair, share: float, data: PictureSet) -> Ran:

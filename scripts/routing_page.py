@@ -23,7 +23,7 @@ from calibration_page import table
 from judging import PictureSet, read_sets
 from made_by import anonymous_command
 from numpy.typing import NDArray
-from routing_formats import formats_table
+from routing_formats import BETWEEN, formats_table
 
 from probpose_cli.routed import OpenPair, RoutedFiles, multiply_adds, open_pair, parse_routed
 from probpose_edge.atomic_write import write_bytes_atomically, write_text_atomically
@@ -50,7 +50,6 @@ from probpose_eval.routing.routed_report import persons_of, time_networks
 from probpose_eval.routing.routing_cost import Picture, RoutingCost, measure_routing_cost
 
 CONFIG = CurveConfig()
-BETWEEN = (0.25, 0.5, 0.75)
 _NAMES = {"plain": "as they are", "cropped": "cropped"}
 
 

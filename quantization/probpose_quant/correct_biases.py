@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from probpose_edge.contract.metadata import ModelContract
-from probpose_quant.fixed_ranges import Range
 from probpose_quant.frozen_norms import norm_behind
+from probpose_quant.ranges import Range
 from probpose_quant.recipe import Recipe
 from probpose_quant.sensitivity import export_raw_graph, rounded_graph
 from probpose_quant.value_keys import module_path

@@ -12,10 +12,8 @@ from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from probpose_edge.exceptions import TrainingError
 from probpose_quant.observers import SMALLEST_WEIGHT_SCALE, affine_activation, symmetric_weight
+from probpose_quant.ranges import Range
 from probpose_quant.value_keys import value_keys
-
-Range = tuple[float, float]
-"""Smallest and largest value that 8 bits represent."""
 
 
 def grid_of(low: float, high: float, quant_min: int, quant_max: int) -> tuple[float, int]:

@@ -24,8 +24,8 @@ from probpose_models.outputs import PoseOutputs
 from probpose_models.torch_runtime import TorchRuntime
 from probpose_quant.blocks import lies_in
 from probpose_quant.drift import output_drift
-from probpose_quant.fixed_ranges import LearnedRange, Range, ranges_of
-from probpose_quant.ranges import find_ranges
+from probpose_quant.fixed_ranges import LearnedRange, ranges_of
+from probpose_quant.ranges import Range, find_ranges
 from probpose_quant.recipe import Recipe
 from probpose_quant.sensitivity import export_raw_graph, rounded_graph
 from probpose_quant.value_keys import IMAGE, value_keys

@@ -27,12 +27,13 @@ from probpose_quant.blocks import check_blocks
 from probpose_quant.calibrate import export_graph
 from probpose_quant.drift import OutputDrift, output_drift
 from probpose_quant.finite_weights import refuse_broken_weights
-from probpose_quant.fixed_ranges import Range, ranges_of
+from probpose_quant.fixed_ranges import ranges_of
 from probpose_quant.frozen_norms import freeze_norms, thaw_norms
 from probpose_quant.graph_runtime import GraphRuntime, TrainedOutputs
 from probpose_quant.narrow_ranges import recipe_ranges
 from probpose_quant.qat_config import QatConfig
 from probpose_quant.quantization import Quantization
+from probpose_quant.ranges import Range
 from probpose_quant.recipe import Recipe
 from probpose_train.config import LossConfig
 from probpose_train.distill import Teacher, distillation_losses

@@ -24,8 +24,9 @@ from torchao.quantization.pt2e.quantizer import (
 
 from probpose_edge.exceptions import InputError
 from probpose_quant.blocks import ALWAYS_FLOAT, lies_in
-from probpose_quant.fixed_ranges import Range, known_spec, learned_spec, trained_weight_spec
+from probpose_quant.fixed_ranges import known_spec, learned_spec, trained_weight_spec
 from probpose_quant.observers import activation_spec, weight_spec
+from probpose_quant.ranges import Range
 from probpose_quant.recipe import Recipe
 from probpose_quant.value_keys import module_path, value_keys
 

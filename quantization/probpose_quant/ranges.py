@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,9 +16,8 @@ from probpose_quant.fold_batch_norms import fold_batch_norms
 from probpose_quant.recipe import Recipe
 from probpose_quant.value_keys import value_keys
 
-if TYPE_CHECKING:  # it imports torchao, which takes seconds and prints; a file in float32 needs none of it
-    from probpose_quant.fixed_ranges import Range
-
+Range = tuple[float, float]
+"""Smallest and largest value that 8 bits represent."""
 FEWEST_CROPS = 8
 """Fewer persons than this do not show what a network computes; a hundred are usual."""
 

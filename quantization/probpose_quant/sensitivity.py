@@ -19,9 +19,9 @@ from probpose_models.torch_runtime import TorchRuntime
 from probpose_quant.blocks import block_names
 from probpose_quant.calibrate import export_graph
 from probpose_quant.drift import OutputDrift, output_drift
-from probpose_quant.fixed_ranges import Range
 from probpose_quant.fold_batch_norms import fold_batch_norms
 from probpose_quant.graph_runtime import GraphRuntime, TrainedOutputs
+from probpose_quant.ranges import Range
 from probpose_quant.recipe import Recipe
 from probpose_quant.round_biases import round_biases
 

@@ -67,11 +67,11 @@ def collect_score_samples(
 
     A network is over-sure on pictures that it was trained on; where it is made to err there, its answers tell how it
     looks when it does. tells_counting: see `ScoreSamples`; False for sets that label some keypoints of nobody.
-    progress: called with (crops done, crops in all). look: (poses, what the runtime gave for them)
-    → (N, K, F) features; without it those of `score_features`.
+    progress: called with (crops done, crops in all). look: (poses, what the runtime gave for them) → (N, K, F)
+    features; without it those of `score_features`.
 
-    Raises `InputError` for a file that decodes its maps inside, `AnnotationError` for a set
-    with other keypoints, and as `read_picture`.
+    Raises `InputError` for a file that decodes its maps inside, `AnnotationError` for a set with other keypoints, and
+    as `read_picture`.
     """
     contract, annotations = estimator.contract, data.annotations
     if contract.output_kind == "decoded":

@@ -175,7 +175,6 @@ class RoutedEstimator:
     def _check(self, return_maps: MapChoice) -> None:
         if self._closed:
             raise closed_error()
-        self._unsaid = []
         if return_maps and self.contract.output_kind == "decoded":
             raise no_maps_error()
         if return_maps == "calibrated":
